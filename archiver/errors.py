@@ -8,7 +8,8 @@
     ├── NotLocalError                 1   the archive is no folder of this machine, and it has to be
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
-    │   └── UnportableNameError       3   a filesystem cannot hold the name of a file
+    │   ├── UnportableNameError       3   a filesystem cannot hold the name of a file
+    │   └── MissingVolumesError       3   what is needed lies on volumes of a bundle that are not here
     ├── BudgetSpentError              3   a run's bytes or time are used up; the next one goes on
     ├── SkippedError                  4   a check that was asked for could not run
     ├── NoArchiveError               10   there is no archive here, or one that must not be touched
@@ -121,6 +122,19 @@ class PartialError(ArchiverError):
 
 class UnportableNameError(PartialError):
     """The filesystem that a file was to be restored to cannot hold its name."""
+
+
+class MissingVolumesError(PartialError):
+    """What is needed lies on volumes that are not here: nothing is known to be damaged.
+
+    ``volumes`` are each the id of a bundle and a number; none, where it is not known which they are.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, volumes: tuple[tuple[str, int], ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.volumes = volumes
 
 
 class UnfinishedModelError(ArchiverError):

@@ -26,7 +26,7 @@ from archiver.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from archiver.storage.store import Reader, Staged, Store
+    from archiver.storage.store import OpensFiles, Reader, Staged, Store
 
 
 _PIECE: Final = 4 << 20
@@ -119,7 +119,7 @@ def staged_right(staged: Staged, name: str) -> bool:
     return reader_right(staged.reader(), name)
 
 
-def stored_right(store: Store, where: str, name: str) -> bool:
+def stored_right(store: OpensFiles, where: str, name: str) -> bool:
     """Return whether the stored file ``where`` holds what ``name`` demands."""
     try:
         reader = store.open(where)

@@ -27,6 +27,7 @@ from archiver.cli.restoring import (
     Restoring,
     restore_options,
     show_cache,
+    show_plan,
     show_restored,
 )
 from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError
@@ -432,12 +433,20 @@ def restore(paths: tuple[Path, ...], reference: str | None, options: RestoreOpti
     budget = memory_budget(options.memory)
     started = time.monotonic()
     with opened_volumes(paths) as volumes:
+        for problem in volumes.problems:
+            output.remark(f"note: {printable(problem, 600)} It is done without.")
         snapshot = volumes.find(*split_reference(reference)) if reference else volumes.only()
 
         def mend(progress: Progress) -> Archive | None:
             return volumes.archive if volumes.mend(snapshot, progress) else None
 
-        report = Restoring(volumes.archive, snapshot, options, budget, mend).run()
+        restoring = Restoring(volumes.archive, snapshot, options, budget, mend)
+        plan = restoring.plan()
+        if options.dry_run:
+            show_plan(plan, snapshot, volumes.carriers(pack.pack for pack in plan.packs))
+            return
+        volumes.require(snapshot, [pack.pack for pack in plan.packs if not pack.there])
+        report = restoring.run()
         for name in volumes.mended:
             output.remark(f"{printable(name)} is damaged; it was read by its parity.")
         if report is not None:

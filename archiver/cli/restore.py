@@ -18,6 +18,7 @@ from archiver.cli.restoring import (
     Restoring,
     restore_options,
     show_cache,
+    show_plan,
     show_restored,
 )
 from archiver.cli.snapshots import snapshot_of, summary
@@ -52,10 +53,10 @@ def command(
         raise click.UsageError(
             "--smoke-test needs all files: it goes with neither --file nor --tensor."
         )
-    if tested and (options.rename or options.layout == TAR):
+    if tested and (options.rename or options.dry_run or options.layout == TAR):
         raise click.UsageError(
-            "--smoke-test goes with neither --rename nor --layout tar: it runs the files that were "
-            "restored, by their own names."
+            "--smoke-test goes with none of --rename, --dry-run and --layout tar: it runs the files that "
+            "were restored, by their own names."
         )
     budget = memory_budget(options.memory, least=1 if tested else BUDGET_MIN)
     archive = open_archive(reading=True, pack_folders=pack_folders)
@@ -64,8 +65,12 @@ def command(
         from archiver.operations.smoke_test import require_model
 
         require_model(snapshot)
+    restoring = Restoring(archive, snapshot, options, budget)
+    if options.dry_run:
+        show_plan(restoring.plan(), snapshot)
+        return
     started = time.monotonic()
-    report = Restoring(archive, snapshot, options, budget).run()
+    report = restoring.run()
     if report is None:
         return
     _remark_selection(archive, snapshot)

@@ -20,11 +20,13 @@ from archiver.errors import DamageError, ExitCode
 from archiver.text import human_bytes, human_rate, in_short, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
     from archiver.memory import MemoryBudget
+    from archiver.operations.bundle.reading import Carrier
+    from archiver.operations.restore.dry_run import RestorePlan
     from archiver.operations.restore.report import RestoreFailure, RestoreReport
     from archiver.progress import Progress
 
@@ -47,6 +49,7 @@ class RestoreOptions(NamedTuple):
     rename: bool
     overwrite: bool
     stop_on_damage: bool
+    dry_run: bool
     memory: int | None
 
     def require_sense(self) -> None:
@@ -111,6 +114,12 @@ def restore_options(function: Function) -> Function:
         help="End at the first file that is damaged. [default: leave it out and go on]",
     )
     @click.option(
+        "-n",
+        "--dry-run",
+        is_flag=True,
+        help="Only say which packs are needed, how large they are, and whether they are there.",
+    )
+    @click.option(
         "--memory",
         type=Size(1),
         help="Stay below this much memory in all. [default: 400 MB; for --smoke-test: what there is]",
@@ -131,6 +140,13 @@ class Restoring(NamedTuple):
     options: RestoreOptions
     budget: MemoryBudget
     mend: Callable[[Progress], Archive | None] | None = None
+
+    def plan(self) -> RestorePlan:
+        """Return what the restore would need."""
+        from archiver.operations.restore.dry_run import PlanRequest, plan_restore
+
+        request = PlanRequest(self.snapshot, self.options.files, self.options.tensor or "")
+        return plan_restore(self.archive, request)
 
     def run(self) -> RestoreReport | None:
         """Restore, and return what came of it; None if it was a tensor, of which all is said."""
@@ -302,3 +318,52 @@ def show_cache(report: RestoreReport) -> None:
     word = "" if "main" in report.refs else f", with revision={report.revision!r}"
     folder = shlex.quote(os.path.abspath(report.destination))  # noqa: PTH100 - links stay as they are
     output.line(f"Hub clients load it offline with HF_HUB_CACHE={folder} HF_HUB_OFFLINE=1{word}.")
+
+
+def show_plan(
+    plan: RestorePlan,
+    snapshot: Snapshot,
+    carriers: Mapping[str, Sequence[Carrier]] | None = None,
+) -> None:
+    """Show what a restore would need; end the command with the code of what is not there.
+
+    ``carriers``: of each pack the volumes that have it, where it is to come from some.
+    """
+    volumes = sorted({each for found in (carriers or {}).values() for each in found})
+    fields: dict[str, Any] = msgspec.to_builtins(plan) | given(snapshot)
+    if carriers is not None:
+        fields["volumes"] = [each._asdict() for each in volumes]
+        for pack in fields["packs"]:
+            pack["volumes"] = [each._asdict() for each in carriers.get(pack["pack"], ())]
+    output.record("restore-plan", **fields)
+    title = title_of(plan.repository, plan.revision)
+    output.line(
+        f"{title}: {plural(plan.files, 'file')}, {human_bytes(plan.bytes)}, of "
+        f"{plural(len(plan.packs), 'pack')} of {human_bytes(sum(each.size for each in plan.packs))}."
+    )
+    for each in plan.packs:
+        there = f"{plural(each.objects, 'object')} of it" if each.there else "NOT here"
+        where = _volumes(carriers.get(each.pack, ())) if carriers is not None else ""
+        output.line(f"  {printable(each.path)}  {human_bytes(each.size)}  {there}{where}")
+    here = sorted(each for each in volumes if each.here)
+    missing = sorted(each for each in volumes if not each.here)
+    if here:
+        output.line(f"Volumes that are needed and here: {_numbered(here)}.")
+    if missing:
+        output.line(f"Volumes that are needed and NOT here: {_numbered(missing)}.")
+    if plan.lacking:
+        files = in_short(map(printable, plan.lacking), _SHOWN)
+        output.line(f"{plural(len(plan.lacking), 'file')} could not be restored: {files}.")
+    output.line("No file was read, and nothing was written.")
+    if missing or (carriers is not None and plan.lacking and not all(carriers.values())):
+        output.exit_with(ExitCode.PARTIAL)
+    if plan.lacking:
+        output.exit_with(ExitCode.DAMAGE)
+
+
+def _volumes(carriers: Sequence[Carrier]) -> str:
+    return f"  volume {_numbered(carriers)}" if carriers else ""
+
+
+def _numbered(carriers: Sequence[Carrier]) -> str:
+    return ", ".join(str(each.volume) for each in carriers)

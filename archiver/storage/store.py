@@ -73,6 +73,13 @@ class Reader(Protocol):
         """Release the file."""
 
 
+class OpensFiles(Protocol):
+    """What stored files are read from: a store, or several that are read as one."""
+
+    def open(self, name: str) -> Reader:
+        """Open a file for ranged reads; raise FileNotFoundError if there is none."""
+
+
 class Leftover(Protocol):
     """A staged file whose writer died before it was published.
 

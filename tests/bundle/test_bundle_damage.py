@@ -140,7 +140,23 @@ def test_a_damaged_list_is_told_and_done_without(media, verify, bring, far, same
     came = bring(media)
     # The files still have their own proofs.
     same(far)
-    assert came.code in {0, 20}
+    assert came.code == 20
+    assert [(f["volume"], f["name"]) for f in came.only("bundle-import")["faults"]] == [(2, name)]
+
+
+@pytest.mark.parametrize("name", ["volume.json", "bundle.json"])
+def test_a_damaged_list_is_told_though_a_copy_of_its_volume_is_whole(
+    media, verify, bring, far, same, tmp_path, name
+):
+    shutil.copytree(media / CORE, tmp_path / "twin" / CORE)
+    flip(media / CORE / name, 1)
+    for done, kind in (
+        (verify(media, tmp_path / "twin"), "bundle-verify"),
+        (bring(media, tmp_path / "twin"), "bundle-import"),
+    ):
+        assert done.code == 20
+        assert done.out.count(f'"name": "{name}"') == 1, kind
+    same(far)
 
 
 def test_volumes_of_two_bundles(media, verify, export, tmp_path, bring):

@@ -149,8 +149,9 @@ def test_files_come_straight_from_the_volumes(run, pristine, tmp_path, carried):
 def test_a_restore_names_the_volume_that_it_needs(run, pristine, tmp_path):
     three = [pristine / f"volume-000{number}" for number in (1, 2, 4)]
     done = run("bundle", "restore", "-q", *three, tmp_path / "out", "--snapshot", LARGE)
-    assert done.code == 20
-    assert "volume 3" in done.err
+    assert done.code == 3
+    assert "Name the folder of volume 3 too" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def decoded(volume, *words):

@@ -341,7 +341,7 @@ class VolumeSet:
     def rebuild(self, name: str, staged: Staged) -> bool:
         """Write a damaged or lost file whole to ``staged``, by its parity; return whether that could be."""
         try:
-            reconstruct(self, name, staged)  # type: ignore[arg-type] # it only reads there
+            reconstruct(self, name, staged)
         except (DamageError, UnknownFormatError):
             return False
         return True

@@ -196,7 +196,7 @@ class ObjectIndex:
     def _entries(self, pack: str) -> Sequence[IndexEntry]:
         try:
             reader = self._opener.pack(pack)
-            reader.require_understood(_located(pack)[0])
+            reader.require_understood(located(pack)[0])
         except ArchiverError as error:
             self._skipped.add(len(self._packs))
             unknown = isinstance(error, (UnreadableError, NotUnderstoodError))
@@ -217,6 +217,14 @@ class ObjectIndex:
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
         """Return pack and entry of an object, or None."""
         return next(iter(self._by_index(digest)), None)
+
+    def locate(self, digest: str) -> tuple[str, IndexEntry] | None:
+        """Return pack and entry of an object, from the packs of the fallback too; None if none lists it."""
+        found = self.find(digest)
+        if found is None:
+            self._add_fallback()
+            found = self.find(digest)
+        return found
 
     def read(self, digest: str, size: int, out: Bytes | None = None) -> None:
         """Decode an object of ``size`` plain bytes into ``out``, or only to see that it is whole.
@@ -240,7 +248,7 @@ class ObjectIndex:
             try:
                 return take(pack, entry)
             except DamageError as error:
-                error.pack, error.path = _located(pack)
+                error.pack, error.path = located(pack)
                 damage = damage or error
         raise (
             self._unreadable
@@ -333,7 +341,7 @@ class ObjectIndex:
             return self._by_frames_of[pack]
 
 
-def _located(pack: str) -> tuple[str, str]:
+def located(pack: str) -> tuple[str, str]:
     """Return id and name of a pack, given by its id, its name in quarantine, or its path elsewhere."""
     if is_further_pack(pack):
         return digest_at(pack), pack

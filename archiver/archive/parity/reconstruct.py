@@ -15,10 +15,10 @@ from archiver.text import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.storage.store import Reader, Staged, Store
+    from archiver.storage.store import OpensFiles, Reader, Staged
 
 
-def reconstruct(store: Store, name: str, out: Staged) -> None:
+def reconstruct(store: OpensFiles, name: str, out: Staged) -> None:
     """Write the whole bytes of the stored file ``name`` to ``out``, which is empty; publish nothing.
 
     They come from what is left of the file, which may be nothing, and from its sidecar, which may be
@@ -41,7 +41,7 @@ def reconstruct(store: Store, name: str, out: Staged) -> None:
         require_named(reader, name)
 
 
-def _open_sidecar(store: Store, name: str, stack: ExitStack) -> Sidecar:
+def _open_sidecar(store: OpensFiles, name: str, stack: ExitStack) -> Sidecar:
     digest = layout.digest_of(name)
     sidecar_name = layout.parity_name(digest) if digest else ""
     reader = _open(store, sidecar_name, stack) if sidecar_name else None
@@ -55,7 +55,7 @@ def _open_sidecar(store: Store, name: str, stack: ExitStack) -> Sidecar:
     return sidecar
 
 
-def _open(store: Store, name: str, stack: ExitStack) -> Reader | None:
+def _open(store: OpensFiles, name: str, stack: ExitStack) -> Reader | None:
     try:
         return stack.enter_context(closing(store.open(name)))
     except FileNotFoundError:

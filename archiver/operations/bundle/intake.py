@@ -282,10 +282,9 @@ class _Run:
         self._faults += refusal
         if refusal or bundle is None or found.unfinished:
             if not refusal:
-                for name, message in found.problems:
-                    kind: FaultKind = "missing" if found.unfinished else "damaged"
-                    self._fault(found, name, kind, message)
+                self._tell_problems(found)
             return taken
+        self._tell_problems(found)  # what such a list has are files with proofs of their own
         self._ledger.note_received(bundle)
         settled = self._publication.has_all(bundle)
         missing = [file for file in listed_files(found) if self._is_wanted(file, settled=settled)]
@@ -310,6 +309,12 @@ class _Run:
             self._ledger.note_volume(found.store.get(VOLUME, DOCUMENT_MAX), found.volume)
         state: State = "damaged" if faults else "taken" if volume.copied or not before else "before"
         return msgspec.structs.replace(taken, state=state, files=count, bytes=size)
+
+    def _tell_problems(self, found: FoundVolume) -> None:
+        """Note what is wrong with the lists of a volume."""
+        for name, message in found.problems:
+            kind: FaultKind = "missing" if found.unfinished else "damaged"
+            self._fault(found, name, kind, message)
 
     def _against_ledger(self, found: FoundVolume) -> list[VolumeFault]:
         """Return the files of which this volume says something else than it did when it came in before."""

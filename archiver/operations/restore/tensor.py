@@ -49,7 +49,7 @@ class TensorRequest(msgspec.Struct, frozen=True):
 
     snapshot: Snapshot
     tensor: str
-    destination: Path
+    destination: Path = Path()
     patterns: tuple[str, ...] = ()
     overwrite: bool = False
     memory: MemoryBudget = MemoryBudget()
@@ -112,6 +112,14 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
             error.hint = hint_of(error, archive, snapshot)
             raise
     return RestoredTensor(name, str(path), kept, entry.path)
+
+
+def segments_of_tensor(
+    archive: Archive, request: TensorRequest
+) -> tuple[str, list[tuple[int, str]]]:
+    """Return the file that a tensor is taken from, and its segments; raise as ``restore_tensor`` does."""
+    entry, tensor = _find_tensor(archive, request)
+    return entry.path, _segments_of(entry, tensor)
 
 
 def _framed(entry: FileEntry, tensor: Tensor) -> tuple[str, bytes, bytes]:
