@@ -19,7 +19,9 @@ def grown(hub, mirror, archive):
 
 
 def plan(cli, archive, *words, code=0):
-    done = cli("restore", "-C", archive, REPO, archive.parent / "out", "--dry-run", "--json", *words)
+    done = cli(
+        "restore", "-C", archive, REPO, archive.parent / "out", "--dry-run", "--json", *words
+    )
     assert done.code == code, done.out
     assert not (archive.parent / "out").exists()
     return done.only("restore-plan")
