@@ -49,6 +49,8 @@ _homes = itertools.count(1)
 SECONDS_OF_A_TEST = 0.3
 SECONDS = {
     "crash/test_crash_matrix.py": 100,
+    "bundle/test_bundle_bare_machine.py": 60,
+    "docs/test_docs_air_gap.py": 60,
     "docs/test_docs_tutorial.py": 100,
     "hostile/test_hostile_costs.py": 100,
     "model/test_archive_model.py": 100,

@@ -24,8 +24,8 @@ def command(keep: Path | None) -> None:
     """Run the whole job on a small hub of its own, and report.
 
     Serves a real trained model and two small ones of the Qwen3.5 layout on this machine, mirrors them,
-    audits, restores, compares every byte, restores once more without archiver, and runs one of them
-    straight from the archive.
+    audits, restores, compares every byte, restores once more without archiver, runs one of them
+    straight from the archive, and carries one across an air gap.
     """
     from archiver.demo.story import Story
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,6 +48,16 @@ def audit_excerpt(text: str) -> str:
     return "\n".join([rows[0], *(row[:110] for row in rows[1:] if not row.startswith("  "))][:5])
 
 
+def journey_excerpt(text: str, work: Path) -> str:
+    """Return what was said on a journey, with names and digests short enough for a row."""
+    digests = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
+    rows = digests.sub(r"\1…", text.replace(f"{work}/", "")).splitlines()
+    # What is wrong with a file begins with its name once more.
+    return "\n".join(
+        re.sub(r"^(  damaged: volume \d+, (\S+): )\S+/\2 ", r"\1", row) for row in rows
+    )
+
+
 def smoke_test_excerpt(text: str) -> str:
     """Return how each level ended, the first thing that it showed, and the verdict."""
     rows = pairwise(["", *text.splitlines()])
@@ -65,6 +77,19 @@ def _output_of(process: Process, code: ExitCode = ExitCode.OK) -> str:
         output = (process.stderr or process.stdout).strip()
         raise ArchiverError(f"'{command}' ended with {process.returncode}: {output}")
     return process.stdout
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "archiver", *words, "--quiet"]
+
+
+def _without_network() -> list[str]:
+    """Return the words before a command that leave it no network; none if this system allows none."""
+    for words in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
+        with suppress(OSError):
+            if _process([*words, "true"]).returncode == 0:
+                return words
+    return []
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -119,6 +144,7 @@ class Story:
         self._bring_back()
         self._without_archiver()
         self._smoke_test()
+        self._cross_the_gap()
         self._verdict(time.monotonic() - started)
         if self._skipped is not None:
             raise self._skipped
@@ -146,7 +172,7 @@ class Story:
 
     def _archiver(self, *arguments: str) -> Process:
         where = [] if arguments[0] == "verify" else ["-C", str(self._archive)]
-        return _process([sys.executable, "-m", "archiver", *arguments, *where, "--quiet"])
+        return _process(_command(*arguments, *where))
 
     def _show(self, text: str) -> None:
         for row in text.splitlines():
@@ -223,6 +249,52 @@ class Story:
             _output_of(process)
         self._show(smoke_test_excerpt(process.stdout))
 
+    def _cross_the_gap(self) -> None:
+        """Carry a model on volumes, one of them damaged, to where no network is, and hear of it."""
+        model, stick = self._models[-1], self._work / "stick"
+        self._chapter(
+            "Carry a model across an air gap, on volumes of 34 MB",
+            f"archiver bundle export {model.repository} --to stick --volume-size 34MB --parity 2",
+        )
+        words = ["--to", str(stick), "--volume-size", "34MB", "--parity", "2"]
+        exported = self._run("bundle", "export", model.repository, *words)
+        self._show(journey_excerpt(exported, self._work))
+        last = max(stick.glob("volume-*"))
+        _spoil(max(last.rglob("*.pack*"), key=lambda path: path.stat().st_size), 100_000)
+        self._chapter(
+            "A volume is damaged on its way: 100 kB of a pack",
+            "archiver bundle verify stick && archiver bundle import -C far/weights --new stick",
+        )
+        verified = _process(_command("bundle", "verify", str(stick)))
+        self._show(journey_excerpt(_output_of(verified, ExitCode.DAMAGE), self._work))
+        alone = _without_network()
+        self._say(
+            "   The other side has no network: all of it runs where there is none."
+            if alone
+            else "   This system makes no place without a network, so that the other side is not one."
+        )
+        far, receipt = self._work / "far", str(stick / "receipt.json")
+        far.mkdir()
+
+        def there(*words: str) -> str:
+            return _output_of(_process([*alone, *_command(*words)]))
+
+        weights = ["-C", str(far / "weights")]
+        imported = there("bundle", "import", *weights, "--new", str(stick))
+        self._show(journey_excerpt(imported, self._work))
+        there("restore", *weights, model.repository, str(far / "model"))
+        self._compare(model, far / "model")
+        self._chapter(
+            "It tells home what arrived, signed",
+            "archiver receipt write && archiver receipt accept",
+        )
+        there("keys", "new", str(far / "far"), "--no-password")
+        key = ["--sign", str(far / "far.key")]
+        words = ["-o", receipt, "--name", "the far side", *key]
+        self._show(journey_excerpt(there("receipt", "write", *weights, *words), self._work))
+        self._run("policy", "set", "--trust", str(far / "far.pub"))
+        self._show(self._run("receipt", "accept", receipt))
+
     def _compare(self, model: Model, out: Path) -> None:
         before, after = _files(model.folder), _files(out)
         same = before.keys() == after.keys() and all(
@@ -240,5 +312,5 @@ class Story:
         self._say(
             f"{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(stored)} "
             f"({stored / plain:.3f} of the size, index and all), damaged, repaired, "
-            f"brought back twice, bit for bit, in {human_duration(seconds)}."
+            f"brought back twice and carried off, bit for bit, in {human_duration(seconds)}."
         )

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from archiver.demo.checkpoints import write_moe
-from archiver.demo.story import MOE, Story, smoke_test_excerpt
+from archiver.demo.story import MOE, Model, Story, _without_network, smoke_test_excerpt
 from archiver.errors import ArchiverError
 
 HIDE = "import sys\nfor name in ('torch', 'transformers', 'accelerate'): sys.modules[name] = None\n"
@@ -56,6 +56,19 @@ def test_what_rots_is_repaired_also_beside_a_small_pack(story, tmp_path, lines):
     story._rot()
     assert any("pack-damaged" in line for line in lines)
     assert "All is well: 2 snapshots" in lines[-1]
+
+
+def test_a_model_crosses_a_gap_and_one_of_its_volumes_is_mended(story, tmp_path, lines):
+    folder = write_moe(tmp_path / "model")
+    bring_in(story, folder)
+    story._models = [Model(MOE, folder, "")]
+    story._cross_the_gap()
+    text = "\n".join(lines)
+    assert "volume 1 of 1: stick/volume-0001 is NOT whole" in text
+    assert ": is damaged: its bytes have another digest. Parity makes it whole." in text
+    assert f"{MOE:<24} {len(list(folder.iterdir()))} files, every byte the same" in text
+    assert "which the policy trusts: it counts." in lines[-1]
+    assert ("all of it runs where there is none" in text) == bool(_without_network())
 
 
 def test_a_model_that_does_not_hold_ends_it_with_what_was_told(story, tmp_path):
