@@ -219,7 +219,8 @@ def _require_possible(receipt: Receipt, what: str) -> None:
     ids = [each.id for each in told]
     if len(set(ids)) < len(ids):
         raise DamageError(f"{what} names a snapshot twice.")
-    times = [receipt.time, *(time for each in receipt.snapshots for time in each.times)]
+    # Most snapshots share their times, and a time costs more to read than a digest.
+    times = {receipt.time, *(time for each in receipt.snapshots for time in each.times)}
     if any(not _TIME.fullmatch(time) or seconds_of(time) is None for time in times):
         raise DamageError(f"{what} has a time that is none.")
     for each in receipt.snapshots:
