@@ -299,6 +299,21 @@ def test_whoever_can_write_to_the_journal_cannot_make_a_copy_of_nothing(sides):
     assert sides.copies()["org/one"] == 2
 
 
+def test_what_a_trusted_key_signed_of_another_seal_counts_for_nothing(sides):
+    """Also if it came into the journal past the command that would have refused it."""
+    path = sides.receipt()
+    (listed,) = json.loads(path.read_bytes())["snapshots"]
+    rewritten(path, snapshots=[listed | {"packs": 7}])
+    signed_anew(path, far_key(sides))
+    place = json.loads(path.read_bytes())["place"]
+    signature = path.with_name(f"{path.name}.minisig").read_text()
+    Archive.open(sides.home).record(
+        new_event(ReceiptAccepted(place, HASH, path.read_text(), signature))
+    )
+    assert sides.copies()["org/one"] == 1
+    assert sides.place()["snapshots"] == 0
+
+
 def test_a_claim_is_no_advice_to_trust_somebody(sides):
     sides.key("stranger")
     sides.accept(sides.receipt(key="stranger"), code=4)
