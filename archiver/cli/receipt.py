@@ -184,6 +184,11 @@ def _show_accepted(report: AcceptReport) -> None:
     output.line(
         f"{place}, {report.time}: {plural(len(report.snapshots), 'snapshot')} of this archive{proven}."
     )
+    if report.held or report.failed:
+        count = plural(len(report.snapshots), "model")
+        output.line(f"Smoke tests there: {report.held:,} of {count} held when last run.")
+    for title in report.failed[:_SHOWN]:
+        output.line(f"DID NOT RUN THERE, or did not hold: {printable(title)}.")
     for title, trouble in report.troubled[:_SHOWN]:
         output.line(f"NOT WHOLE THERE: {printable(title)}: {printable(trouble)}.")
     if report.troubled:

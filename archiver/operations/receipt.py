@@ -316,6 +316,8 @@ class AcceptReport(msgspec.Struct, frozen=True):
         unknown: Titles of those that are not held here: they count for nothing.
         forgotten: How many of these were forgotten here on purpose.
         oldest: Since when all that it lists is proven there.
+        held: How many of ``snapshots`` held when their model was last run there.
+        failed: Titles of those that did not, or could not run.
         newer: When the newer one was written, if ``older``.
     """
 
@@ -332,6 +334,8 @@ class AcceptReport(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...] = ()
     forgotten: int = 0
     oldest: str = ""
+    held: int = 0
+    failed: tuple[str, ...] = ()
     newer: str = ""
 
 
@@ -386,6 +390,8 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
         unknown=tuple(each.title for each in unknown),
         forgotten=sum(each.id in gone for each in unknown),
         oldest=min((each.stored for each in listed), default=""),
+        held=sum(bool(each.held) and each.held == each.tested for each in listed),
+        failed=tuple(each.title for each in listed if each.tested > each.held),
     )
     # One that counts is not shadowed by one that does not.
     rivals = [each for each in before if not signer or each.signer(trusted)]

@@ -7,6 +7,7 @@ import json
 from receiptkit import rewritten, signed_anew, take_in
 
 from archiver.archive.archive import Archive
+from archiver.archive.events import SmokeTested, new_event
 
 
 def test_a_bundle_goes_and_a_receipt_comes_back(sides):
@@ -320,6 +321,29 @@ def test_a_receipt_is_shown_without_an_archive(sides, run):
     assert "the vault" in shown
     assert "not checked" in shown
     assert run("receipt", "show", sides.receipt(key="")).out.count("none") >= 1
+
+
+def test_whether_it_ran_there_comes_back_too(sides, run, later):
+    archive = Archive.open(sides.far)
+    (snapshot,) = archive.snapshots()
+    place = json.loads(sides.receipt().read_bytes())["place"]
+    levels = dict.fromkeys(("structure", "tokenizer", "load", "forward", "generate"), "held")
+    ran = SmokeTested(snapshot.id, levels, place=place)
+    archive.record(new_event(ran, "org/one", snapshot.seal.revision))
+    path = sides.receipt()
+    (listed,) = json.loads(path.read_bytes())["snapshots"]
+    assert listed["held"] == listed["tested"] != ""
+    accepted = sides.accept(path).only("receipt-accept")
+    assert (accepted["held"], accepted["failed"]) == (1, [])
+    with later(1):
+        broken = SmokeTested(snapshot.id, levels | {"generate": "failed"}, place=place)
+        archive.record(new_event(broken, "org/one", snapshot.seal.revision))
+        path = sides.receipt()
+        accepted = sides.accept(path).only("receipt-accept")
+        assert (accepted["held"], len(accepted["failed"])) == (0, 1)
+        again = run("-C", sides.home, "receipt", "accept", path).out
+        assert "DID NOT RUN THERE" in again
+        assert sides.copies()["org/one"] == 2  # its bytes are whole
 
 
 def test_what_was_never_proven_there_does_not_count(sides, tmp_path):
