@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Row = tuple[int, int, int]  # of a table of states: symbol, bits to read, what to add to them
 
-EDITION = 3  # of this file, section 2: a newer one replaces an older one
+EDITION = 4  # of this file, section 2: a newer one replaces an older one
 HEAD, OBJECT, INDEX, TRAILER, PARITY = (0x184D2A50 + i for i in range(5))  # sections 3 and 10
 MIB = 1 << 20
 SEGMENT = 16 * MIB  # the longest segment, section 5
@@ -1240,24 +1240,56 @@ def volumes_of(root: Path, elsewhere: Sequence[Path]) -> list[Path]:
     return roots
 
 
+def listing(path: Path) -> dict[str, Any]:
+    """What `bundle.json` or `volume.json` says; nothing if it is damaged."""
+    with contextlib.suppress(Damage), reading(path):
+        data = read_whole(path, 2 * INDEX_SIZE)
+        require(sum(map(data.count, b",[{")) <= 2_500_000, "more than a bundle may hold")
+        content = json.loads(data)
+        require(isinstance(content, dict), "no object")
+        return dict(content)
+    return {}
+
+
 def bundled(roots: Sequence[Path]) -> Iterator[tuple[int, str, int]]:
     """Volume, name and size of every file of the bundle, as far as a volume here tells."""
     for root in roots:
         with contextlib.suppress(Damage), reading(root):
-            data = read_whole(root / "bundle.json", 2 * INDEX_SIZE)
-            require(sum(map(data.count, b",[{")) <= 2_500_000, "more than a bundle may hold")
-            yield from [
-                (int(row[0]), str(row[1]), int(row[2])) for row in json.loads(data)["files"]
-            ]
+            files = listing(root / "bundle.json")["files"]
+            yield from [(int(row[0]), str(row[1]), int(row[2])) for row in files]
             return
 
 
+@functools.lru_cache(maxsize=1)
+def volumes_here(roots: Sequence[Path]) -> tuple[list[Any], bool]:
+    """The numbers of the volumes of the first one's bundle, and whether a bundle leaves something out."""
+    numbers, own, leaves_out = [], None, False
+    for root in roots:
+        volume = listing(root / "volume.json")
+        own = own or volume.get("bundle")
+        if own and volume.get("bundle") == own:
+            numbers.append(volume.get("number"))
+        leaves_out = leaves_out or bool(listing(root / "bundle.json").get("base"))
+    return numbers, leaves_out
+
+
 def carried_by(roots: Sequence[Path], pack: str) -> str:
-    """Which volumes have a pack."""
+    """Where a pack is that is not here: on which volumes, or that the bundle leaves it out."""
+    if not (roots[0] / "volume.json").is_file():
+        return ""
+    here, leaves_out = volumes_here(tuple(roots))
     volumes = sorted({volume for volume, name, _ in bundled(roots) if pack in name})
-    numbers = ", ".join(map(str, volumes))
-    plural = "s" if len(volumes) > 1 else ""
-    return f"; it is on volume{plural} {numbers}: name the folder with --packs" if volumes else ""
+    missing = [volume for volume in volumes if volume not in here]
+    numbers = ", ".join(map(str, missing or volumes))
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        return f"; it is on volume{plural} {numbers}: name the folder with --packs"
+    if volumes:
+        plural, are = ("s", "are") if len(volumes) > 1 else ("", "is")
+        return f"; it should be on volume{plural} {numbers}, which {are} here"
+    if leaves_out:
+        return "; this bundle leaves it out: name the volumes of the one before it with --packs"
+    return ""
 
 
 def piece_sizes(roots: Sequence[Path]) -> dict[str, int]:

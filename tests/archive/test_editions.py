@@ -57,7 +57,7 @@ def quarantined(root):
 
 
 def test_the_texts_say_their_edition():
-    """ "`Edition 3` in FORMAT.md and README.txt, `EDITION = 3` in decode.py; without one it is 1" """
+    """ "`Edition 4` in FORMAT.md and README.txt, `EDITION = 4` in decode.py; without one it is 1" """
     editions = {edition_of(name, data) for name, data in OWN.items()}
     assert editions == {max(editions)}
     assert editions > {1} or min(editions) >= 2

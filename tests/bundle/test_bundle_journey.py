@@ -174,7 +174,7 @@ def test_a_bare_python_finds_other_media_and_names_what_is_missing(media, tmp_pa
     first = tmp_path / "medium1" / "volume-0001"
     done = decoded(first, "restore", LARGE, tmp_path / "none")
     assert done.returncode == 20
-    assert re.search(r"it is on volumes 1, 2(, \d)*: name the folder with --packs", done.stderr)
+    assert "it is on volumes 2, 3, 4: name the folder with --packs" in done.stderr
     others = [word for number in (2, 3, 4) for word in ("--packs", tmp_path / f"medium{number}")]
     done = decoded(first, *others, "restore", LARGE, tmp_path / "out")
     assert done.returncode == 0, done.stderr

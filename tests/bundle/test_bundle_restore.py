@@ -201,3 +201,61 @@ def test_a_damaged_list_is_said(restore, run, media, name):
     assert f"{CORE}/{name}" in done.err
     said = run("bundle", "restore", "--json", media, media.parent / "out", "--snapshot", LARGE)
     assert [json.loads(line)["kind"] for line in said.out.splitlines()][-1] == "restore"
+
+
+# ---- with a bare Python
+
+
+def decoded(volume, *words):
+    """Run a volume's own reader with a bare Python; what it said."""
+    command = [sys.executable, "-I", "-S", volume / "decode.py", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=volume)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_the_reader_of_a_volume_names_those_that_are_not_here(pristine, media, tmp_path):
+    (tmp_path / "alone").mkdir()
+    alone = (media / "volume-0003").rename(tmp_path / "alone/volume-0003")
+    for words, numbers in (((), "1, 2, 4"), (("--packs", media / "volume-0001"), "2, 4")):
+        said = decoded(alone, *words, "restore", LARGE, tmp_path / "out")
+        assert f"it is on volumes {numbers}: name the folder with --packs" in said
+    said = decoded(alone, "--packs", media, "restore", LARGE, tmp_path / "out")
+    assert "name the folder" not in said
+    assert (tmp_path / "out/weights.bin").is_file()
+
+
+@pytest.mark.parametrize("number", [b'"number":[3]', b'"number":{}', b'"numbers":3'])
+def test_the_reader_believes_no_list(media, tmp_path, number):
+    volume = media / "volume-0003"
+    data = (volume / "volume.json").read_bytes()
+    assert b'"number":3' in data
+    replace(volume / "volume.json", data.replace(b'"number":3', number))
+    (tmp_path / "alone").mkdir()
+    alone = volume.rename(tmp_path / "alone/volume-0003")
+    assert "it is on volumes 1, 2" in decoded(alone, "restore", LARGE, tmp_path / "out")
+
+
+def test_the_reader_says_of_a_pack_that_is_lost_where_it_should_be(media, tmp_path):
+    (whole,) = media.rglob("packs/*/*.pack")
+    whole.unlink()
+    for parity in media.rglob("*.par"):
+        parity.unlink()
+    number = int(whole.parents[2].name[-4:])
+    said = decoded(media / CORE, "restore", SMALL, tmp_path / "out")
+    assert f"it should be on volume {number}, which is here" in said
+
+
+def test_the_reader_of_an_incremental_volume_says_that_it_is_one(
+    run, carried, export, bring, far, tmp_path
+):
+    assert export(tmp_path / "first", references=[SMALL]).code == 0
+    assert bring(tmp_path / "first").code == 0
+    inventory = tmp_path / "inventory.json"
+    assert run("inventory", "-q", "-C", far, "-o", inventory).code == 0
+    assert export(tmp_path / "to", "--not-in", inventory, references=[SMALL]).code == 0
+    volume = tmp_path / "to/volume-0001"
+    said = decoded(volume, "restore", SMALL, tmp_path / "out")
+    assert "this bundle leaves it out: name the volumes of the one before it with --packs" in said
+    decoded(volume, "--packs", tmp_path / "first", "restore", SMALL, tmp_path / "out")
+    assert files_below(tmp_path / "out") == files_below(carried.model(SMALL))
