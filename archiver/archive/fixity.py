@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from archiver.archive import layout
 from archiver.archive.records import MANIFEST_MAX
+from archiver.codec.zstd import frame_length
 from archiver.digest import Blake3Hex
 from archiver.errors import (
     ArchiverError,
@@ -68,9 +69,20 @@ def plain_digest(reader: Reader, name: str) -> Blake3Hex:
             while (piece := plain.read(_PIECE)) and total <= MANIFEST_MAX:
                 hasher.update(piece)
                 total += len(piece)
-    except zstandard.ZstdError as error:
+        whole = _File(reader)
+        require_one_frame(whole.stretch, reader.size)
+    except (zstandard.ZstdError, ValueError) as error:
         raise DamageError(f"{name} is damaged: {error}.", path=name) from error
     return Blake3Hex(hasher.hexdigest())
+
+
+def require_one_frame(read: Callable[[int, int], bytes], size: int) -> None:
+    """Raise ValueError unless the ``size`` bytes that ``read`` gives are one Zstandard frame.
+
+    A decoder stops at its end, and does not see what somebody added.
+    """
+    if frame_length(read) != size:
+        raise ValueError("something follows its frame")
 
 
 def _pieces(reader: Reader) -> Iterator[memoryview]:
@@ -93,9 +105,14 @@ class _File:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most ``size``."""
-        buffer = bytearray(max(0, min(size, self._reader.size - self._at)))
-        got = self._reader.read_into(self._at, memoryview(buffer))
-        self._at += got
+        piece = self.stretch(self._at, size)
+        self._at += len(piece)
+        return piece
+
+    def stretch(self, offset: int, size: int) -> bytes:
+        """Return the bytes from ``offset`` on, at most ``size``."""
+        buffer = bytearray(max(0, min(size, self._reader.size - offset)))
+        got = self._reader.read_into(offset, memoryview(buffer))
         return bytes(buffer[:got])
 
 

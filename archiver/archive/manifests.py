@@ -19,7 +19,7 @@ import zstandard
 
 from archiver.archive import layout
 from archiver.archive.advice import command, mending
-from archiver.archive.fixity import WINDOW_MAX
+from archiver.archive.fixity import WINDOW_MAX, require_one_frame
 from archiver.archive.records import (
     CARD_MAX,
     FILES_MAX,
@@ -204,11 +204,13 @@ class Manifests:
                 raise DamageError(
                     f"The manifest {name} has not the size its seal names.", path=name
                 )
-            return zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).decompress(data)
+            plain = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).decompress(data)
+            require_one_frame(lambda at, size: data[at : at + size], len(data))
         except FileNotFoundError:
             raise DamageError(f"The manifest {name} is missing.", path=name) from None
-        except zstandard.ZstdError as error:
+        except (zstandard.ZstdError, ValueError) as error:
             raise DamageError(f"The manifest {name} is damaged: {error}.", path=name) from error
+        return plain
 
     def publish(self, source: Source, plain: bytes) -> None:
         """Store a manifest of this source, given by its canonical JSON, unless it is there.

@@ -22,7 +22,7 @@ import zstandard
 from archiver.buffers import BLOCK, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from archiver.buffers import Bytes
 
@@ -59,9 +59,12 @@ _SIZE_FIELDS: Final = ((1 << 8, 1, 0), ((1 << 16) + 256, 2, 256), (1 << 32, 4, 0
 """Contents below so many bytes have their size in so many bytes, less so much."""
 _WINDOW_FIELD: Final = (_WINDOW_LOG - 10) << 3
 _RAW_BLOCK: Final = 0
+_RLE_BLOCK: Final = 1
 _BLOCK_MAX: Final = 128 << 10
 _BLOCK_MIN: Final = 1 << 10
 _BLOCK_HEADER: Final = 3
+_BLOCKS_MAX: Final = 1 << 19
+"""Of a frame whose length is sought: a thousand for each block that a manifest of 64 MiB may fill."""
 _CHECKSUM_BYTES: Final = 4
 FRAME_LEAST: Final = len(_MAGIC) + 1 + 1 + _BLOCK_HEADER + _CHECKSUM_BYTES
 """Bytes of a frame that holds nothing."""
@@ -297,6 +300,29 @@ def _parameters_of(frame: memoryview | bytes) -> zstandard.FrameParameters:
     if parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN:
         raise ValueError("the frame does not declare its content size")
     return parameters
+
+
+def frame_length(read: Callable[[int, int], Piece]) -> int:
+    """Return how many bytes the frame takes at the beginning of what ``read(offset, size)`` gives.
+
+    Raise ValueError if there is none, or if what is given ends inside of it.
+    """
+    head = read(0, _HEAD_MAX)
+    if len(head) <= len(_MAGIC) or head[: len(_MAGIC)] != _MAGIC:
+        raise ValueError("not a Zstandard frame")
+    descriptor = head[len(_MAGIC)]
+    single = bool(descriptor & _SINGLE_SEGMENT)
+    at = len(_MAGIC) + 1 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    at += (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
+    for _ in range(_BLOCKS_MAX):
+        block = read(at, _BLOCK_HEADER)
+        if len(block) < _BLOCK_HEADER:
+            raise ValueError("the frame ends early")
+        value = int.from_bytes(block, "little")
+        at += _BLOCK_HEADER + (1 if value >> 1 & 3 == _RLE_BLOCK else value >> 3)
+        if value & 1:
+            return at + (_CHECKSUM_BYTES if descriptor & _CHECKSUM else 0)
+    raise ValueError("the frame has more blocks than any coder makes")
 
 
 class Source(Protocol):

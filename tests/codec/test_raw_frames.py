@@ -200,3 +200,24 @@ def test_a_wrong_checksum_is_made_right(way, size):
     bare = b"".join(zstd.without_checksum(wrong))
     assert zstandard.ZstdDecompressor().decompress(bare) == plain
     assert b"".join(zstd.without_checksum(bare)) == bare
+
+
+@pytest.mark.parametrize("way", [zstd.STORED, zstd.HUFFMAN, 3])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("checksum", [True, False])
+def test_the_length_of_a_frame(way, size, checksum):
+    plain = noise(size // 2) + bytes(size - size // 2)
+    frame = bytes(zstd.compress(array(plain), way))
+    if not checksum:
+        frame = b"".join(zstd.without_checksum(frame))
+    for data in (frame, frame + b"more"):
+        assert zstd.frame_length(lambda at, count, data=data: data[at : at + count]) == len(frame)
+    for data in (b"", b"no frame", frame[:4], frame[:6]):
+        with pytest.raises(ValueError, match="frame"):
+            zstd.frame_length(lambda at, count, data=data: data[at : at + count])
+
+
+def test_a_frame_of_endless_blocks_is_given_up():
+    head = b"\x28\xb5\x2f\xfd\x00\x00"
+    with pytest.raises(ValueError, match="blocks"):
+        zstd.frame_length(lambda at, count: head if at == 0 else bytes(count))

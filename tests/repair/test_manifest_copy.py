@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 from kit.archive import as_older
 from kit.cli import invoke
-from kit.faults import empty, flip
+from kit.faults import empty, flip, overwrite
 from kit.repository import write_folder
 from repairkit import ONE, TWO, events, manifest, own_pack, packs, sources, stored
 
@@ -42,6 +42,22 @@ def test_a_lost_manifest_is_read_out_of_the_packs(weights, run, tmp_path, models
     assert run("restore", "-q", "-C", weights, ONE, out).code == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == models[ONE]
     assert run("show", "-q", "-C", weights, ONE).code == 0
+
+
+@pytest.mark.parametrize("more", [b"\0", b"end", b"\x50\x2a\x4d\x18\0\0\0\0", bytes(777)])
+def test_what_follows_a_manifest_is_damage_too(weights, run, repair, sound, tmp_path, models, more):
+    """A decoder that stops at the frame's end does not see it; the program zstd refuses the most of it."""
+    path = manifest(weights)
+    before = path.read_bytes()
+    overwrite(path, before + more)
+    audit = run("audit", "-q", "--json", "-C", weights)
+    assert (audit.code, audit.codes) == (20, {"manifest-damaged"})
+    out = tmp_path / "out"
+    assert run("restore", "-q", "-C", weights, ONE, out).code == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == models[ONE]
+    assert repair().code == 0
+    assert path.read_bytes() == before
+    sound(weights)
 
 
 def test_a_lost_manifest_is_damage_and_the_next_command_puts_it_back(weights, run, repair, sound):
