@@ -34,6 +34,7 @@ def command(target: Path) -> None:
     """
     from archiver.archive.bundles.records import file_of
     from archiver.operations.inventory import inventory
+    from archiver.storage.filesystem import sync_folder
 
     held = inventory(open_archive())
     data = file_of(held)
@@ -44,6 +45,7 @@ def command(target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
+        sync_folder(target.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()

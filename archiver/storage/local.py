@@ -64,8 +64,13 @@ def _is_name(name: str) -> bool:
 class LocalStore:
     """The Store in the folder ``path`` of this machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, deferred: bool = False) -> None:
+        """Where names are ``deferred``, they become durable with the next ``barrier``, all at once.
+
+        What a file holds is always durable before it has its name.
+        """
         self.path = path
+        self._unsynced: set[Path] | None = set() if deferred else None
         self._unreadable: dict[str, str] | None = None
 
     @property
@@ -80,7 +85,7 @@ class LocalStore:
 
     def stage(self, purpose: str) -> LocalStaged:
         """Begin a new file in ``tmp/``."""
-        return LocalStaged.begin(self.path, purpose)
+        return LocalStaged.begin(self.path, purpose, self._unsynced)
 
     def leftovers(self, purpose: str) -> Iterator[LocalLeftover]:
         """Give the files in ``tmp/`` that a dead process began."""
@@ -103,7 +108,7 @@ class LocalStore:
     def put_new(self, name: str, data: bytes) -> bool:
         """Publish a small file; False if it was there."""
         if self.stat(name) is not None:
-            self.barrier((name,))
+            self._sync_name(self.path / name)
             return False
         staged = self.stage("put")
         try:
@@ -112,6 +117,26 @@ class LocalStore:
         finally:
             staged.abort()
         return True
+
+    def take_over(self, other: LocalStore, name: str) -> bool:
+        """Give a durable file of another store on the same disk its name here; False if it was there."""
+        final = self.path / check_name(name)
+        there = self.stat(name) is not None
+        require_no_links(final, self.path)
+        try:
+            if not there:
+                make_folder(final.parent, self.path)
+                (other.path / name).rename(final)
+        except OSError as error:
+            raise explain(error, final, "it was to get its name") from error
+        self._sync_name(final)
+        return not there
+
+    def _sync_name(self, final: Path) -> None:
+        if self._unsynced is None:
+            self.barrier((final.relative_to(self.path).as_posix(),))
+        else:
+            self._unsynced.update(folders_above(final, self.path))
 
     def get(self, name: str, limit: int) -> bytes:
         """Return a whole file of at most ``limit`` bytes."""
@@ -257,7 +282,8 @@ class LocalStore:
     def barrier(self, names: Iterable[str] = ()) -> None:
         """Sync the folders of ``names``: who published them may have died before it did so.
 
-        For others there is nothing to do: ``publish`` returns only when file and folder are durable.
+        For others there is nothing to do, unless names are deferred: ``publish`` returns only when file and
+        folder are durable.
         """
         folders = {
             folder
@@ -265,11 +291,13 @@ class LocalStore:
             for folder in folders_above(self.path / check_name(name), self.path)
         }
         try:
-            for folder in folders:
+            for folder in folders.union(self._unsynced or ()):
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     sync_folder(folder)
         except OSError as error:
             raise explain(error, self.path, "its folders were being synced") from error
+        if self._unsynced is not None:
+            self._unsynced.clear()
 
     def require_no_links(self, folders: Iterable[str]) -> None:
         """Raise LinkedFolderError if one of these folders is a link or on another disk."""

@@ -28,6 +28,7 @@ from archiver.storage.files import (
     EarlySync,
     LocalReader,
     explain,
+    folders_above,
     make_folder,
     require_no_links,
     same_bytes,
@@ -90,19 +91,25 @@ def _short(path: str) -> str:
 class LocalStaged:
     """A temporary file in ``tmp/``, locked for as long as its writer lives."""
 
-    def __init__(self, root: Path, path: Path, handle: int | None) -> None:
+    def __init__(
+        self, root: Path, path: Path, handle: int | None, unsynced: set[Path] | None = None
+    ) -> None:
+        """Where ``unsynced`` is given, ``publish`` puts the folders there that are to be synced yet."""
         self._root = root
+        self._unsynced = unsynced
         self.path = path
         self._handle = handle
         self._early = None if handle is None else EarlySync(handle)
         self._direct = None if handle is None else DirectFile(handle)
         self._size = 0
+        self._durable = False
+        """Whether nothing was written since the file was synced."""
         self._copy: mmap.mmap | None = None
 
     @classmethod
-    def begin(cls, root: Path, purpose: str) -> LocalStaged:
+    def begin(cls, root: Path, purpose: str, unsynced: set[Path] | None = None) -> LocalStaged:
         """Begin a new file."""
-        staged = cls(root, root / TMP, None)
+        staged = cls(root, root / TMP, None, unsynced)
         require_no_links(root / TMP / purpose, root)
         try:
             make_folder(staged.path, root)
@@ -137,6 +144,7 @@ class LocalStaged:
         """Append ``pieces``; NoSpaceError when the disk is full."""
         assert self._handle is not None, "written after publish"
         assert self._direct is not None
+        self._durable = False
         queue = [memoryview(piece).cast("B") for piece in pieces]
         blocks = self._direct.blocks(self._size, sum(map(len, queue)))
         end = self._size + blocks.stop
@@ -165,6 +173,7 @@ class LocalStaged:
     def cut(self, size: int) -> None:
         """Keep the first ``size`` bytes, and write on from there."""
         assert self._handle is not None, "cut after publish"
+        self._durable = False
         try:
             os.ftruncate(self._handle, size)
             self._size = size
@@ -191,13 +200,13 @@ class LocalStaged:
             self._make_durable(self._early, self._handle)
             if self._is_there(final):
                 self.abort()
-                sync_up(final, self._root)
+                self._sync_name(final)
                 _log.debug("%s is there already", name)
                 return
             make_read_only(self._handle)
             make_folder(final.parent, self._root)
             self.path.rename(final)
-            sync_up(final, self._root)
+            self._sync_name(final)
         except OSError as error:
             raise explain(error, final, "it was being published") from error
         _log.info("published %s", name)
@@ -205,12 +214,21 @@ class LocalStaged:
 
     def _make_durable(self, early: EarlySync, handle: int) -> None:
         """Sync the file. An error is final: the kernel may already have dropped the dirty pages."""
+        if self._durable:
+            return
         try:
             early.finish()
             os.fsync(handle)
+            self._durable = True
         except OSError:
             self.abort()
             raise
+
+    def _sync_name(self, final: Path) -> None:
+        if self._unsynced is None:
+            sync_up(final, self._root)
+        else:
+            self._unsynced.update(folders_above(final, self._root))
 
     def _is_there(self, final: Path) -> bool:
         """Return whether ``final`` holds these very bytes; if others, it is damaged, and replaced."""

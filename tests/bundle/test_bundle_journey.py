@@ -123,6 +123,23 @@ def test_an_archive_of_another_origin_takes_a_bundle_in(run, pristine, bring, fa
     assert run("audit", "-q", "--json", "-C", far).damage == []
 
 
+def test_an_archive_that_has_the_revision_itself_takes_the_seal_in(
+    run, pristine, carried, far, same
+):
+    """Its manifest is there already, by another seal: what waits is read with its own all the same."""
+    assert run("init", "-q", "-C", far).code == 0
+    take_in(far, carried.model(SMALL), SMALL)
+    own = {path: path.read_bytes() for path in (far / "manifests").rglob("*.zst")}
+    words = ("bundle", "import", "-q", "--json", "-C", far, "--min-free", "0", pristine)
+    done = run(*words)
+    assert (done.code, done.only("bundle-import")["waiting"]) == (0, [])
+    assert own.items() <= {path: path.read_bytes() for path in far.rglob("*.zst")}.items()
+    held = {snapshot.id for snapshot in Archive.open(far).snapshots()}
+    assert carried.ids() < held
+    same(far)
+    assert run("audit", "-q", "-C", far, "--level", "files").code == 0
+
+
 def test_a_begun_archive_goes_on(run, pristine, far, same):
     words = ("bundle", "import", "-q", "-C", far, "--new", "--min-free", "0")
     assert run(*words, pristine / "volume-0001").code == 3

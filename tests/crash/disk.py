@@ -129,7 +129,7 @@ class Disk:
 
     # ---- states
 
-    def _uncertain(self, outside: str) -> tuple[list[_Pending], list[int]]:
+    def _uncertain(self, outside: str | tuple[str, ...]) -> tuple[list[_Pending], list[int]]:
         """The pending changes and the unsynced files that matter to names not below ``outside``."""
         changes = [
             one
@@ -145,7 +145,7 @@ class Disk:
         files = [one for one in sorted(inodes - {FOLDER}) if len(self._files[one].versions()) > 1]
         return changes, files
 
-    def states(self, rng: random.Random, outside: str = "") -> Iterator[Tree]:
+    def states(self, rng: random.Random, outside: str | tuple[str, ...] = "") -> Iterator[Tree]:
         """The states that a power failure now may leave; what lies below ``outside`` is left out."""
         changes, files = self._uncertain(outside)
         ways = [2] * len(changes) + [len(self._files[one].versions()) for one in files]

@@ -78,3 +78,50 @@ class FailingDisk:
             if (self.count == self._nth or later) and not spared:
                 self.failed.append(f"{call} {place.removeprefix(self._root)}")
                 raise OSError(self._number, os.strerror(self._number))
+
+
+class LostMedium:
+    """A medium that is pulled out while it is read: the n-th look below a folder fails, and all after.
+
+    Use as a context manager; ``count`` tells how many looks there were.
+    """
+
+    _BY_PATH = ("open", "stat", "lstat", "scandir", "listdir")
+
+    def __init__(self, root: Path, nth: int, number: int) -> None:
+        """Fail from look ``nth`` on (0: never) with the error ``number``."""
+        self.count = 0
+        self._root = str(root)
+        self._nth, self._number = nth, number
+        self._lock = threading.Lock()
+        self._honest = {name: getattr(os, name) for name in (*self._BY_PATH, "preadv")}
+
+    def __enter__(self) -> Self:
+        for name in self._BY_PATH:
+            setattr(os, name, self._guarded(name))
+        os.preadv = self._preadv
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, honest in self._honest.items():
+            setattr(os, name, honest)
+
+    def _guarded(self, call: str):
+        def guarded(path=".", *rest, **named):
+            if isinstance(path, str | os.PathLike):
+                self._look(os.fspath(path))
+            return self._honest[call](path, *rest, **named)
+
+        return guarded
+
+    def _preadv(self, handle, *rest):
+        self._look(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115 - Path would look itself
+        return self._honest["preadv"](handle, *rest)
+
+    def _look(self, place: str) -> None:
+        if not f"{place}/".startswith(self._root + "/"):
+            return
+        with self._lock:
+            self.count += 1
+            if 0 < self._nth <= self.count:
+                raise OSError(self._number, os.strerror(self._number), place)

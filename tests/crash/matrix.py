@@ -48,12 +48,14 @@ def record(step: Step, root: Path, before: Disk | None = None) -> Recording:
     return done
 
 
-def states(before: Tree, log: Iterable[Event], since: int = 0) -> Iterator[tuple[int, Tree]]:
+def states(
+    before: Tree, log: Iterable[Event], since: int = 0, outside: str | tuple[str, ...] = _OUTSIDE
+) -> Iterator[tuple[int, Tree]]:
     """Each state after each event but the first ``since``, and how many events there were."""
     rng, disk = random.Random(len(before)), Disk(before)
     for at, event in enumerate(log, 1):
         disk.apply(event)
-        for tree in disk.states(rng, _OUTSIDE) if at > since else ():
+        for tree in disk.states(rng, outside) if at > since else ():
             yield at, tree
 
 
@@ -68,10 +70,18 @@ class Matrix:
     """Judges all states of a recording."""
 
     def __init__(
-        self, recording: Recording, judge: Judge, unsaid: frozenset[str] = frozenset()
+        self,
+        recording: Recording,
+        judge: Judge,
+        unsaid: frozenset[str] = frozenset(),
+        outside: str | tuple[str, ...] = _OUTSIDE,
     ) -> None:
-        """Take ``unsaid`` as the events that may be lost at the end, because nobody was told of them."""
+        """Take ``unsaid`` as the events that may be lost at the end, because nobody was told of them.
+
+        What lies ``outside`` of what is judged is never needed.
+        """
         self.recording = recording
+        self._outside = outside
         self.judge = judge
         self.tried = 0
         self.first = self._verdict(recording.before)
@@ -94,7 +104,7 @@ class Matrix:
         """
         log = self.recording.log if log is None else log
         assert not self.last.problems - self.first.problems, self.last.problems
-        for at, tree in states(self.recording.before, log, since):
+        for at, tree in states(self.recording.before, log, since, self._outside):
             self.tried += 1
             verdict = self.judge.judge(tree)
             done = at == len(log)
@@ -143,7 +153,8 @@ class Matrix:
             self._require_complete(self.judge.judge_folder(root, second.after), at)
             log = self.recording.log[:at] + second.log
             unsaid = self.judge.judge_folder(root, second.before).events - self.first.events
-            whole = Matrix(Recording(self.recording.before, log, second.after), self.judge, unsaid)
+            both = Recording(self.recording.before, log, second.after)
+            whole = Matrix(both, self.judge, unsaid, self._outside)
             for violation in whole.violations(since=at):
                 raise ViolationError(f"killed at call {at}: {violation}")
             self.tried += whole.tried

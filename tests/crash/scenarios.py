@@ -18,7 +18,9 @@ import pytest
 from disk import Tree, lay_out, tree_of
 from kit.cli import invoke
 
+from archiver.archive.bundles.records import EXPLANATIONS
 from archiver.archive.layout import TRASH, quarantined_name
+from archiver.operations.bundle import contents
 from archiver.storage.local import LocalStore
 
 if TYPE_CHECKING:
@@ -156,6 +158,86 @@ def copy_away(root: Path) -> Step:
     lay_out(held(), root)
     target = root.parent / "target"
     return lambda archive: command("copy", "-q", "-C", archive, "--new", target)
+
+
+# ---- bundles
+
+
+SMALL_VOLUMES = {
+    "archiver.operations.bundle.export.VOLUME_LEAST": 1,
+    "archiver.operations.bundle.contents._CAPACITY_LEAST": 1,
+    "archiver.operations.bundle.contents.cluster_of": lambda _size: 512,
+    "archiver.archive.bundles.planning._PIECE_LEAST": 1,
+}
+"""What keeps volumes from being as small as a test of many states wants them."""
+
+
+@functools.cache
+def volumes() -> Tree:
+    """A bundle of both models and a larger one, with parity: two volumes, one pack in two pieces."""
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        for name, least in SMALL_VOLUMES.items():
+            patch.setattr(name, least)
+        source, large, to = (Path(place) / name for name in ("source", "large", "to"))
+        lay_out(held(), source)
+        large.mkdir()
+        (large / "weights.bin").write_bytes(noise(4, 120_000))
+        command("import", "-q", "-C", source, large, "--as", "org/large", "--min-free", "0B")
+        revisions = sorted(path.name[:40] for path in (source / "snapshots/org/model").iterdir())
+        chosen = [*(f"org/model@{revision}" for revision in revisions), "org/large"]
+        explained = sum((source / name).stat().st_size for name in EXPLANATIONS)
+        size = contents._PAPERS_FIRST + explained + 195_000
+        export = ("bundle", "export", "-q", "-C", source, *chosen, "--to", to)
+        command(*export, "--volume-size", size, "--parity", "2")
+        return tree_of(to)
+
+
+def media(root: Path) -> list[Path]:
+    """The volumes beside ``root``."""
+    place = root.parent / "media"
+    lay_out(volumes(), place) if not place.exists() else None
+    return sorted(place.iterdir())
+
+
+def bring(archive: Path, *paths: Path, codes: frozenset[int] = frozenset({0})) -> None:
+    """Import volumes; the archive is begun if there is none."""
+    new = () if (archive / "archive.json").exists() else ("--new",)
+    words = ("bundle", "import", "-q", "-C", archive, *new, "--min-free", "0B", *paths)
+    done = invoke(*words)
+    if done not in codes:
+        raise CommandFailedError(done, words)
+
+
+@scenario
+def bundle_import(root: Path) -> Step:
+    """All volumes at once; the archive is begun with them."""
+    first, *others = media(root)
+    assert others
+    return lambda archive: bring(archive, first, *others)
+
+
+@scenario
+def bundle_import_one_by_one(root: Path) -> Step:
+    """The last volume first, into an archive that has one of the models: the rest waits for the first."""
+    command("init", "-q", "-C", root)
+    take(root, folders(root)[0])
+    first, *others = media(root)
+
+    def step(archive: Path) -> None:
+        bring(archive, *others, codes=frozenset({0, 3}))
+        bring(archive, first)
+
+    return step
+
+
+@scenario
+def bundle_export(root: Path) -> Step:
+    """What the archive itself notes of it."""
+    lay_out(held(), root)
+    revision = min((root / "snapshots").rglob("*.json")).name[:40]
+    to = root.parent / "exported"
+    words = (f"org/model@{revision}", "--to", to, "--volume-size", "32MiB")
+    return lambda archive: command("bundle", "export", "-q", "-C", archive, *words)
 
 
 # ---- repair

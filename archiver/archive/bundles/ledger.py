@@ -142,7 +142,10 @@ class Ledger:
         return f"{_RECEIVED}/{bundle}/{folder_of(number)}.json"
 
     def waiting(self, bundle: str) -> LocalStore:
-        """Return where documents and pieces of a bundle wait: a small archive of its own."""
+        """Return where documents and pieces of a bundle wait: a small archive of its own.
+
+        Names there, and among the claims, last from the next ``barrier`` on: there may be thousands.
+        """
         return self._inside(f"{_WAITING}/{bundle}")
 
     def claims(self, bundle: str) -> LocalStore:
@@ -153,7 +156,7 @@ class Ledger:
         """Return a store in a folder of the archive; LinkedFolderError if a link leads out of it."""
         root = local_folder(self._store).path
         require_no_links(root / name / "any", root)
-        return LocalStore(root / name)
+        return LocalStore(root / name, deferred=True)
 
     def end_waiting(self, bundle: str) -> None:
         """Remove what waited: all of it is in its place now."""

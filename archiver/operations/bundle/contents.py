@@ -60,6 +60,8 @@ _SHARE: Final = 8
 """Documents lie on every volume if they take no more than one part in so many of it."""
 _PAPERS_FIRST: Final = 512 << 10
 _ROUNDS: Final = 20
+_CAPACITY_LEAST: Final = 4 << 20
+"""Bytes of packs that a volume must have room for."""
 
 
 class Source(NamedTuple):
@@ -211,7 +213,7 @@ def bundle_of(
     spare = _PAPERS_FIRST
     for _ in range(_ROUNDS):
         capacity = volume_size - fixed - spare - everywhere * repeated
-        if capacity < (4 << 20):
+        if capacity < _CAPACITY_LEAST:
             raise UsageError(
                 f"Volumes of {human_bytes(volume_size)} are too small: what each of them has takes "
                 f"{human_bytes(volume_size - capacity)}.",

@@ -305,6 +305,7 @@ class _Run:
                 size += file.size or 0
         for name, message in volume.join():
             self._fault(found, name, "damaged", message)
+        waiting.barrier()  # before anybody is told that the medium is not needed any more
         if not faults and found.volume is not None:
             self._ledger.note_volume(found.store.get(VOLUME, DOCUMENT_MAX), found.volume)
         state: State = "damaged" if faults else "taken" if volume.copied or not before else "before"
@@ -378,6 +379,7 @@ class _Run:
         for name in list(waiting.list(layout.PARITY)):
             if self._is_protected(name) and self._archive.store.stat(name) is None:
                 self._sidecar(waiting, name, found, waiting)
+        waiting.barrier()
 
     def _has(self, name: str, waiting: Store) -> bool:
         return any(store.stat(name) is not None for store in (self._archive.store, waiting))

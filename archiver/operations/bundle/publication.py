@@ -25,7 +25,7 @@ from archiver.archive.events import (
     UpstreamChanged,
     new_event,
 )
-from archiver.archive.journal import EVENT_MAX
+from archiver.archive.fixity import stored_right
 from archiver.archive.places import forgotten, settled_place
 from archiver.archive.publish import closure_names, missing_packs, sealing
 from archiver.archive.quarantine import packs_for
@@ -77,10 +77,15 @@ class Publication:
         self.claims = 0
 
     def is_settled(self, name: str) -> bool:
-        """Return whether the archive has a document, and need not wait for it."""
+        """Return whether the archive has a seal or signature, and need not wait for it.
+
+        A manifest waits also where the archive has one: it may be damaged there, and one of another seal is
+        not read with those that wait.
+        """
         if layout.is_seal(name):
             return layout.digest_of(name) in self._seals
-        return layout.event_of(name) is None and self._archive.store.stat(name) is not None
+        is_signature = layout.signature_of(name) is not None
+        return is_signature and self._archive.store.stat(name) is not None
 
     def has_all(self, bundle: Bundle) -> bool:
         """Return whether every snapshot of a bundle is here."""
@@ -229,8 +234,8 @@ class Publication:
     def _store(self, waiting: LocalStore, snapshot: Snapshot) -> None:
         """Publish manifest, seal and signatures, each with the very bytes that came."""
         manifest = closure_names(snapshot.seal)[0]
-        data = waiting.get(_waiting_name(waiting, manifest), MANIFEST_MAX)
-        self._put(manifest, data)
+        if not stored_right(self._archive.store, manifest, manifest):
+            self._put(manifest, waiting.get(_waiting_name(waiting, manifest), MANIFEST_MAX))
         self._archive.store.barrier()
         name = layout.seal_name(snapshot.seal.repository, snapshot.seal.revision, snapshot.id)
         with sealing(self._archive, snapshot.seal):
@@ -282,13 +287,14 @@ class Publication:
         if waits or self.refused:
             return
         waiting, claims = self._ledger.waiting(bundle.id), self._ledger.claims(bundle.id)
-        for name in waiting.list(layout.JOURNAL):
-            self.claims += claims.put_new(name, waiting.get(name, EVENT_MAX))
+        for name in list(waiting.list(layout.JOURNAL)):
+            self.claims += claims.take_over(waiting, name)
         held = self._seals | self._manifests()
         for name in waiting.list(layout.SIGNATURES):
             signature = layout.signature_of(name)
             there = signature is not None and signature.digest in held
             (self._archive.store if there else claims).put_new(name, waiting.get(name, FILE_MAX))
+        claims.barrier()
         self._ledger.end_waiting(bundle.id)
 
 
