@@ -9,11 +9,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from archiver.export.text import document
-from archiver.text import seconds_of
+from archiver.export.text import document, listed, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
@@ -37,15 +36,15 @@ def bill_of_materials(
     model: ModelFacts, snapshot: Snapshot, vouched: Iterable[VouchedFile]
 ) -> bytes:
     """Return the bill of a snapshot, of its files and who vouched for each."""
-    files = list(_components(vouched))
-    sealed = snapshot.seal.sealed
+    files = sorted(vouched, key=lambda pair: pair[0].path)
+    references = _references(entry for entry, _ in files)
+    sealed = moment(snapshot.seal.sealed)
     metadata: dict[str, Any] = {
         "tools": {"components": [{"type": "application", "name": "archiver"}]},
         "component": _model(model, snapshot),
     }
-    if seconds_of(sealed) is not None:
+    if sealed:
         metadata["timestamp"] = sealed
-    references = [file["bom-ref"] for file in files]
     return document(
         {
             "$schema": _SCHEMA,
@@ -54,11 +53,13 @@ def bill_of_materials(
             "serialNumber": serial_number(snapshot.id),
             "version": 1,
             "metadata": metadata,
-            "components": files,
-            "dependencies": [
-                {"ref": _MODEL, "dependsOn": references},
-                *({"ref": reference} for reference in references),
-            ],
+            "components": listed(map(_component, files, references)),
+            "dependencies": listed(
+                [
+                    {"ref": _MODEL, "dependsOn": references},
+                    *({"ref": reference} for reference in references),
+                ]
+            ),
             "compositions": [{"aggregate": _aggregate(snapshot), "dependencies": [_MODEL]}],
         }
     )
@@ -134,25 +135,31 @@ def _purl(model: ModelFacts) -> str:
     return f"pkg:huggingface/{model.repository.name}@{model.revision}"
 
 
-def _components(vouched: Iterable[VouchedFile]) -> Iterator[dict[str, Any]]:
-    """Yield a component for each file; those of the same bytes have references of their own."""
+def _references(files: Iterable[FileEntry]) -> list[str]:
+    """Return what each file is referred to by; those of the same bytes have references of their own."""
     seen: dict[str, int] = {}
-    for entry, vouch in sorted(vouched, key=lambda pair: pair[0].path):
+    references = []
+    for entry in files:
         count = seen[entry.sha256] = seen.get(entry.sha256, 0) + 1
-        again = f":{count}" if count > 1 else ""
-        yield {
-            "type": "file",
-            "bom-ref": f"sha256:{entry.sha256}{again}",
-            "name": entry.path,
-            "hashes": [
-                {"alg": "SHA-256", "content": entry.sha256},
-                {"alg": "BLAKE3", "content": entry.blake3},
-            ],
-            "properties": _properties(
-                size=str(entry.size),
-                **{"vouched-by": vouch.by.word, "vouched-digest": vouch.digest},
-            ),
-        }
+        references.append(f"sha256:{entry.sha256}" + (f":{count}" if count > 1 else ""))
+    return references
+
+
+def _component(file: VouchedFile, reference: str) -> dict[str, Any]:
+    entry, vouch = file
+    return {
+        "type": "file",
+        "bom-ref": reference,
+        "name": entry.path,
+        "hashes": [
+            {"alg": "SHA-256", "content": entry.sha256},
+            {"alg": "BLAKE3", "content": entry.blake3},
+        ],
+        "properties": _properties(
+            size=str(entry.size),
+            **{"vouched-by": vouch.by.word, "vouched-digest": vouch.digest},
+        ),
+    }
 
 
 def _properties(**values: str) -> list[dict[str, str]]:

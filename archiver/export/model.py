@@ -15,7 +15,7 @@ from archiver.archive.manifests import tensors_of
 from archiver.archive.vouching import HUBS, MODELSCOPE
 from archiver.errors import DamageError
 from archiver.export.licences import Licence, licences_of
-from archiver.export.text import address, plain, plain_texts
+from archiver.export.text import address, moment, plain, plain_texts
 from archiver.front_matter import README, README_MAX, parse_card
 from archiver.names import DATASET, RepositoryName
 from archiver.tensors.weight_files import is_weights, shard_sets
@@ -119,7 +119,7 @@ def model_facts(manifest: Manifest, packs: ObjectIndex) -> ModelFacts:
         repository=repository,
         revision=source.revision,
         url=_url(source, repository),
-        committed=source.committed,
+        committed=moment(source.committed),
         licences=licences_of(card, source.licence),
         architecture=next(iter(plain_texts(config.get("architectures"), 1)), ""),
         family=plain(config.get("model_type")),

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from archiver.archive.manifests import tensors_of
-from archiver.export.text import document
+from archiver.export.text import document, listed
 from archiver.tensors.weight_files import is_index, is_weights
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Artifact(NamedTuple):
 
 def artifact(model: ModelFacts, files: Iterable[FileEntry]) -> Artifact:
     """Return the documents of a model of these files."""
-    listed = sorted(files, key=lambda file: file.path)
-    config = document(_config(model, listed))
+    ordered = sorted(files, key=lambda file: file.path)
+    config = document(_config(model, ordered))
     fields = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -84,7 +84,7 @@ def artifact(model: ModelFacts, files: Iterable[FileEntry]) -> Artifact:
             "digest": f"sha256:{hashlib.sha256(config).hexdigest()}",
             "size": len(config),
         },
-        "layers": [_layer(file, is_dataset=model.is_dataset) for file in listed],
+        "layers": listed(_layer(file, is_dataset=model.is_dataset) for file in ordered),
         "annotations": _annotations(model),
     }
     manifest = document(fields)

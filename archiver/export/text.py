@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.text import seconds_of, utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 TEXT_MAX: Final = 200
 """Characters of a text that upstream wrote."""
@@ -35,10 +40,31 @@ def address(value: Any) -> str:
     return value if _ADDRESS.fullmatch(value) and not _has_broken_escape(value) else ""
 
 
+def moment(value: str) -> str:
+    """Return a time as the format writes it; ``""`` for what is none."""
+    seconds = seconds_of(value)
+    return "" if seconds is None else utc_text(seconds)
+
+
 def _has_broken_escape(value: str) -> bool:
     return re.search(r"%(?![0-9A-Fa-f]{2})", value) is not None or value.count("#") > 1
 
 
-def document(fields: dict[str, Any]) -> bytes:
-    """Return the JSON of a paper: the same bytes each time, in ASCII, so that no terminal obeys it."""
-    return json.dumps(fields, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode()
+def document(fields: Mapping[str, Any]) -> bytes:
+    """Return the JSON of a paper: the same bytes each time, in ASCII, so that no terminal obeys it.
+
+    What is in bytes already, as ``listed`` makes them, is taken as it is.
+    """
+    return b"{%s}" % b",".join(
+        b"%s:%s" % (_json(key), value if isinstance(value, bytes) else _json(value))
+        for key, value in sorted(fields.items())
+    )
+
+
+def listed(values: Iterable[Any]) -> bytes:
+    """Return the JSON of a list of which there is never more than one value in memory besides its JSON."""
+    return b"[%s]" % b",".join(map(_json, values))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode()
