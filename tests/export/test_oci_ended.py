@@ -12,6 +12,9 @@ from exportkit import blobs, files_of, index, names
 from kit.memory import archiver
 from kit.repository import REPO, bf16, noise, safetensors
 
+from archiver.errors import UsageError
+from archiver.export.oci_layout import OciLayout
+
 KILLS = 60
 """More changes of the disk than an export of so small a model makes."""
 
@@ -34,6 +37,7 @@ def test_killed_at_every_change_of_the_disk(held, archive, layout, cli, zygote):
     assert files_of(layout, "x") == held
     assert sorted(path.name for path in layout.iterdir()) == ["blobs", "index.json", "oci-layout"]
     assert len(blobs(layout)) == len(held) - 1 + 2
+    assert not list(layout.rglob(".*")), "what the killed ones left is gone"
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
@@ -75,6 +79,14 @@ def test_two_at_once_lose_neither_name(held, archive, layout, zygote):
     assert set(names(layout)) == {f"v{number}" for number in range(len(running))}
     assert files_of(layout, "v0") == held
     assert len(index(layout)["manifests"]) == len(running)
+
+
+def test_a_name_that_another_run_took_meanwhile_is_left(held, export, layout):
+    assert export("--tag", "x").code == 0
+    before, (named,) = index(layout), index(layout)["manifests"]
+    with pytest.raises(UsageError, match="by the name x"):
+        OciLayout(layout).add(named | {"digest": f"sha256:{'0' * 64}"})
+    assert index(layout) == before
 
 
 def test_memory_stays_below_its_budget(archive, cli, tmp_path, layout):
