@@ -17,6 +17,7 @@ from archiver.archive.advice import command
 from archiver.archive.document_cache import DocumentCache
 from archiver.archive.events import TOOL
 from archiver.archive.journal import Journal, policy_of
+from archiver.archive.journal_summary import JournalSummary
 from archiver.archive.manifests import Manifests
 from archiver.archive.packs.folders import PackFolders, StoreWithPacks
 from archiver.archive.records import (
@@ -82,6 +83,7 @@ class KnownDocuments:
 
     def __init__(self) -> None:
         self.events: DocumentCache[Event] = DocumentCache()
+        self.summary = JournalSummary()
         self.seals: DocumentCache[Snapshot] = DocumentCache()
 
 
@@ -94,7 +96,7 @@ class Archive:
         self.store = store
         self.info = info
         known = known or KnownDocuments()
-        self.journal = Journal(store, known.events)
+        self.journal = Journal(store, known.events, known.summary)
         self._manifests = Manifests(store, self._kept_manifest)
         self._seals = Seals(store, self._manifests, self.journal, known.seals)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()

@@ -15,6 +15,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.document_cache import DocumentCache
 from archiver.archive.events import Event, Malformed, Sighted, parse_event
+from archiver.archive.journal_summary import JournalSummary, moment, stamp_of
 from archiver.archive.policy import Policy
 from archiver.archive.records import canonical, record_digest
 from archiver.digest import Blake3Hex, blake3_hex
@@ -36,13 +37,22 @@ by one of them, unless it was copied in from another archive: whoever copies rea
 
 
 class Journal:
-    """The events of one archive; ``known`` are those that this process has read."""
+    """The events of one archive.
 
-    def __init__(self, store: Store, known: DocumentCache[Event] | None = None) -> None:
+    ``known`` are those that this process has read, ``summary`` is what processes before it have.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        known: DocumentCache[Event] | None = None,
+        summary: JournalSummary | None = None,
+    ) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._after: dict[str, tuple[str, ...]] = {}
         self._known = known or DocumentCache()
+        self._summary = summary or JournalSummary()
         self._order: tuple[list[str], list[str]] = [], []
         """Ids in the order of their names, and the same ones each after those that it names."""
 
@@ -51,14 +61,30 @@ class Journal:
         return [name for name in self._store.list(layout.JOURNAL) if layout.event_of(name)]
 
     def read(self, name: str) -> Event:
-        """Return one event; raise DamageError if it is not the one of its name, or vanished."""
+        """Return one event; raise DamageError if it is not the one of its name, or vanished.
+
+        It is read from its own file, whatever is known of it.
+        """
         return self._read(name)[0]
 
     def known(self, name: str) -> Event:
-        """Return one event, as ``read`` does; one that this process has read before is not read again."""
-        return self._known.get(name, self._read)
+        """Return one event, as ``read`` does; one that this process has read before is not read again.
 
-    def _read(self, name: str) -> tuple[Event, int]:
+        Nor is one that an earlier process has read, if its file is still as it was then.
+        """
+        return self._known.get(name, self._recalled)
+
+    def _recalled(self, name: str) -> tuple[Event, int]:
+        now, stamp = moment(), stamp_of(self._store, name)
+        data = self._summary.recall(self._store, name, stamp) if stamp else None
+        if data is not None:
+            return parse_event(data, f"The event {name}"), len(data)
+        event, data = self._read(name)
+        if stamp:
+            self._summary.add(name, stamp, data, now)
+        return event, len(data)
+
+    def _read(self, name: str) -> tuple[Event, bytes]:
         try:
             data = self._store.get(name, EVENT_MAX)
         except FileNotFoundError:
@@ -69,7 +95,7 @@ class Journal:
             raise DamageError(
                 f"The event {name} is damaged: its bytes have another digest.", path=name
             )
-        return parse_event(data, f"The event {name}"), len(data)
+        return parse_event(data, f"The event {name}"), data
 
     def events(self, on_damage: OnDamage) -> Iterator[tuple[str, Event]]:
         """Yield every event with its id, oldest first; damaged ones go to ``on_damage``.
@@ -134,7 +160,12 @@ class Journal:
             digest = record_digest(event)
             self._store.put_new(layout.event_name(event.time, digest), canonical(event))
             self._after[digest] = event.after
+        self.write_summary()
         return digest
+
+    def write_summary(self) -> None:
+        """Leave to later processes what this one read, where that is worth it; never an error."""
+        self._summary.write(self._store)
 
     def heads(self) -> tuple[str, ...]:
         """Return the ids of the events that no other names: together they vouch for the whole journal."""

@@ -20,6 +20,7 @@ TMP: Final = "tmp"
 QUARANTINE: Final = "quarantine"
 TRASH: Final = "trash"
 CATALOGUE: Final = "catalogue.sqlite"
+JOURNAL_SUMMARY: Final = f"{TMP}/journal-summary"
 BUNDLES: Final = "bundles"
 """What is known of bundles that came in or went out (``docs/bundles.md``); no reader needs it."""
 FOLDERS: Final = (

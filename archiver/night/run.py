@@ -148,6 +148,7 @@ class _Night:
         if report.news.ringing or mended:
             self._deliver("notify", lambda: self._notify(report), chores.notify)
         report = self._journal(self._judged(before, state), place.key)
+        self._archive.journal.write_summary()
         self._deliver("ping", lambda: self._ping_end(report), chores.ping)
         return msgspec.structs.replace(report, steps=tuple(self._results))
 

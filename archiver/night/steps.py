@@ -35,6 +35,7 @@ from archiver.operations.copy.journals import fetch_copies_and_proofs
 from archiver.operations.copy.run import CopyRequest, copy
 from archiver.operations.parity import ParityRequest, add_parity
 from archiver.operations.sign import SignRequest, sign
+from archiver.storage.local import LocalStore
 from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def copies_step(
             facts.append(Fact("place", folder, code, "copies"))
             errors.append(StepError(error.message, error.hint, int(error.exit_code), folder))
         else:
+            # Where nothing is to be brought nothing is journalled either.
+            known.summary.write(LocalStore(Path(folder)))
             if report is None:
                 continue
             done = True

@@ -31,10 +31,10 @@ from archiver.storage.filesystem import (
 )
 from archiver.storage.reserve import hold_reserve, lacks_room, release_reserve
 from archiver.storage.staging import TMP, LocalLeftover, LocalStaged, host, leftovers
-from archiver.storage.store import check_name
+from archiver.storage.store import FileStamp, check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -104,6 +104,19 @@ class LocalStore:
         except OSError as error:
             raise explain(error, path, "a working file was begun") from error
         return path
+
+    def replace_scratch(self, name: str, content: Callable[[int], bytes]) -> None:
+        """Write a working file and give it the name."""
+        path = self.path / check_name(name)
+        staged = self.stage(path.name)
+        try:
+            staged.write(content(staged.path.lstat().st_mtime_ns))
+            staged.path.replace(path)
+            staged.keep()
+        except OSError as error:
+            raise explain(error, path, "a working file was being written") from error
+        finally:
+            staged.abort()
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Publish a small file; False if it was there."""
@@ -233,13 +246,23 @@ class LocalStore:
 
     def stat(self, name: str) -> int | None:
         """Return the size in bytes, or None."""
+        info = self._stat(name)
+        return info and info.st_size
+
+    def stamp(self, name: str) -> FileStamp | None:
+        """Return size and times, or None."""
+        info = self._stat(name)
+        return info and FileStamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+    def _stat(self, name: str) -> os.stat_result | None:
+        """Return what the system says of a regular file, or None."""
         try:
             info = (self.path / check_name(name)).lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _read_error(error, self.path / name, "it was looked for") from error
-        return info.st_size if stat_module.S_ISREG(info.st_mode) else None
+        return info if stat_module.S_ISREG(info.st_mode) else None
 
     def list(self, prefix: str) -> Iterator[str]:
         """Give the names of regular files below ``prefix``, sorted; foreign folders are passed over."""

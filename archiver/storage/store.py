@@ -8,12 +8,12 @@ for a full disk, ArchiverError for the rest.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from archiver.errors import ArchiverError, NotLocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from archiver.storage.filesystem import Limit
@@ -103,6 +103,17 @@ class Leftover(Protocol):
         """Let go of it; harmless after ``discard`` and ``resume``."""
 
 
+class FileStamp(NamedTuple):
+    """What changes with a file: its size in bytes, when it was modified and changed, in nanoseconds.
+
+    No number of its inode: FAT and exFAT give others each time that the disk is mounted.
+    """
+
+    size: int
+    modified: int
+    changed: int
+
+
 class LocalFolder(Protocol):
     """What a store can do besides if it is a folder of this machine."""
 
@@ -111,6 +122,13 @@ class LocalFolder(Protocol):
 
     def scratch(self, name: str) -> Path:
         """Return the path of a private working file in ``tmp/``: lost at any time, never restored from."""
+
+    def replace_scratch(self, name: str, content: Callable[[int], bytes]) -> None:
+        """Put a working file of this stored name, in ``tmp/``, in the place of the one before.
+
+        ``content`` is called with the time by the disk's own clock, in nanoseconds. What is there after a
+        crash may be cut, or empty. Raise ArchiverError if it cannot be written.
+        """
 
     def make_room(self, working: Iterable[str]) -> None:
         """On a full disk, give up what was put by, and ``working``, files that nobody needs.
@@ -193,6 +211,9 @@ class Store(Protocol):
 
     def stat(self, name: str) -> int | None:
         """Return the file's size in bytes, or None if there is none."""
+
+    def stamp(self, name: str) -> FileStamp | None:
+        """Return by what a change of a file is noticed; None if there is none, or nobody can tell."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Give the names of files below the folder ``prefix`` (``""``: all of them), sorted by folder."""

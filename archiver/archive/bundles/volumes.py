@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from archiver.storage.store import LocalFolder, Reader, Staged
+    from archiver.storage.store import FileStamp, LocalFolder, Reader, Staged
 
 
 _FILES_MAX: Final = 500_000
@@ -314,6 +314,9 @@ class VolumeSet:
             return found[0].stat(found[1])
         pieces = self.pieces(name)
         return sum(piece.size for piece in pieces) if pieces else None
+
+    def stamp(self, name: str) -> FileStamp | None:
+        """Return None: a volume is read once."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Give the names of files below a folder, sorted."""

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 _LOCK: Final = "aside.lock"
-_INDEX: Final = tuple(f"{layout.CATALOGUE}{end}" for end in ("", "-wal", "-shm", "-journal"))
-"""The catalogue before the files beside it, as when another takes its place."""
+_INDEX: Final = (
+    *(f"{layout.CATALOGUE}{end}" for end in ("", "-wal", "-shm", "-journal")),
+    layout.JOURNAL_SUMMARY,
+)
+"""The catalogue before the files beside it, as when another takes its place; what was read of events."""
 
 _PACK: Final = "pack"
 _HALF_WRITTEN: Final = (
     *("put", "link", "copy", "repair", "parity", "parity-blocks", "signature", "intent"),
+    layout.JOURNAL_SUMMARY.rpartition("/")[2],
 )
 _WORKLOG: Final = re.compile(r"tmp/(work-[0-9a-f]{32}\.jsonl)")
 _LEAST_IDLE: Final = 7 * 86400

@@ -14,7 +14,7 @@ from archiver.errors import ArchiverError, DamageError, explain_system_error
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from archiver.storage.store import Reader, Store
+    from archiver.storage.store import FileStamp, Reader, Store
 
 
 class ScratchFile:
@@ -106,6 +106,10 @@ class OverlayStore:
         """Return the file's size in bytes, or None."""
         data = self._files.get(name)
         return self._store.stat(name) if data is None else len(data)
+
+    def stamp(self, name: str) -> FileStamp | None:
+        """Return by what a change is noticed; None of what is not written."""
+        return None if name in self._files else self._store.stamp(name)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Return the names of files below the folder ``prefix``, sorted by folder."""
