@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 GLIBC = (2, 28)  # the oldest that the wheels are chosen for
+MINOR_LEAST = 11  # of the Python 3 that archiver runs on
 DOCUMENT_MAX = 32 << 20
 NAME = re.compile(r"tools/[a-z0-9][a-z0-9_.+!-]{0,114}")
 LIST = re.compile(r"tools/(linux-([a-z0-9_]+)-py3([0-9]+))\.txt")
@@ -193,13 +194,17 @@ def list_for_this_python(lists: dict[int, str], words: list[str]) -> str:
             program = shutil.which(f"python3.{other}")
             if program and is_python(program, other):
                 script = str(HERE / "install.py")
+                sys.stdout.flush()
                 os.execv(program, [program, "-I", "-B", script, RESTARTED, *words])
     brought = " or ".join(f"3.{each}" for each in sorted(lists))
+    other_bundle = ""
+    if minor >= MINOR_LEAST:
+        target = f"linux-{platform.machine()},py3{minor}"
+        other_bundle = f", or have the bundle made for this one: --with-tool {target}"
     raise Stop(
         2,
         f"This is Python {platform.python_version()}; the tool was brought for Python {brought}.",
-        "Install that one from this system's own packages, or have the bundle made for this one: "
-        f"--with-tool linux-{platform.machine()},py3{minor}",
+        f"Install that one from this system's own packages{other_bundle}.",
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from bundlekit import Carried, files, take_in, volumes_of
 from kit.disks import memory_disk, mounted, needs_mount, skip_unless_mountable, unmount
 from kit.repository import files_below, noise
+from kit.wheels import HERE, hollow_wheels
 
 from archiver.archive.archive import Archive
 
@@ -110,6 +111,20 @@ def test_a_stick_with_exfat(tiny, tmp_path, run):
         words = ("-C", far, "--new", "--min-free", "0")
         assert run("bundle", "import", "-q", *words, stick).code == 0
         assert run("audit", "-q", "-C", far).code == 0
+
+
+@needs_mount
+def test_the_tool_on_a_stick_with_exfat(tiny, tmp_path, run):
+    """Names of wheels are such as it holds, and what lies there is checked there."""
+    skip_unless_mountable()
+    wheels = hollow_wheels(tmp_path / "wheels")
+    with exfat_stick(tmp_path) as stick:
+        words = ["--volume-size", "32MiB", "--with-tool", HERE, "--tool-wheels", wheels]
+        assert run("bundle", "export", "-q", "-C", tiny.root, REPO, "--to", stick, *words).code == 0
+        assert run("bundle", "verify", "-q", stick).code == 0
+        script = stick / "volume-0001" / "tools" / "install.sh"
+        done = subprocess.run(["sh", script, "--check"], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @contextmanager

@@ -6,6 +6,7 @@ The wheels are hollow here; ``test_bundle_bare_machine.py`` installs real ones.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -375,6 +376,36 @@ def test_an_install_that_fails_leaves_nothing(stick, tmp_path):
     assert done.returncode == 1
     assert "Starting archiver failed" in done.stderr
     assert not (tmp_path / "into").exists()
+
+
+def test_pip_or_uv_installs_where_there_is_no_ensurepip(stick, tmp_path, monkeypatch):
+    """Which one is there is asked of the Python that runs; with neither of them nothing is begun."""
+    spec = importlib.util.spec_from_file_location("install", stick / "tools" / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    commands = []
+    monkeypatch.setattr(module, "run", lambda command, *_: commands.append(command))
+    monkeypatch.setattr(module.shutil, "which", lambda name: f"/bin/{name}")
+    into = tmp_path / "into"
+    for there, installer in (
+        (
+            ["import ensurepip, venv", "import pip, venv", "import venv"],
+            [str(into / "bin" / "python")],
+        ),
+        (["import pip, venv", "import venv"], [sys.executable]),
+        (["import venv"], ["/bin/uv"]),
+    ):
+        monkeypatch.setattr(module, "runs", lambda command, there=there: command[-1] in there)
+        commands.clear()
+        module.install(stick / "tools" / "list.txt", into, str(tmp_path))
+        make, command = commands
+        assert ("--without-pip" in make) == (there[0] != "import ensurepip, venv")
+        assert command[:1] == installer
+        for word in ("--no-index", "--require-hashes", "--no-deps"):
+            assert word in command
+    monkeypatch.setattr(module, "runs", lambda _: False)
+    with pytest.raises(module.Stop, match="has neither ensurepip nor pip, and there is no uv"):
+        module.install(stick / "tools" / "list.txt", into, str(tmp_path))
 
 
 def test_the_far_side_takes_the_models_in_and_not_the_tool(stick, bring, far):

@@ -484,8 +484,8 @@ def _download(
         raise NetworkError(
             f"pip could not fetch the wheels for {target}: "
             f"{' '.join(printable(line, 300) for line in said[-_SAID:]) or 'it did not say why'}",
-            hint="Nothing was written. Is an index of packages reachable and set up for pip? A folder that "
-            "has the wheels can be named with --tool-wheels.",
+            hint="Nothing was written. Either pip reaches no index of packages, or that has no wheel for "
+            "the machine. A folder that has the wheels can be named with --tool-wheels.",
         )
 
 
