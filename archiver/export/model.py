@@ -42,6 +42,8 @@ _DTYPES: Final = {
     "F64": "fp64",
 }
 """How the words of ``config.json``, and of tensors, are written in papers."""
+_BUFFERS: Final = frozenset({"I64", "U64", "BOOL"})
+"""Types of what a model keeps beside its parameters, such as the numbers of positions."""
 _FORMATS: Final = {
     ".safetensors": "safetensors",
     ".gguf": "gguf",
@@ -196,6 +198,8 @@ def _parameters(manifest: Manifest) -> int:
     names: set[str] = set()
     for entry in _one_model(manifest):
         for tensor in tensors_of(entry):
+            if tensor.dtype in _BUFFERS:
+                continue
             if tensor.name in names or (_is_packed(entry) and tensor.dtype not in _DTYPES):
                 return 0
             names.add(tensor.name)
@@ -216,4 +220,5 @@ def _precision(manifest: Manifest, texts: list[dict[str, Any]]) -> str:
             if word:
                 return _DTYPES.get(word, word)
     dtypes = {tensor.dtype for entry in _one_model(manifest) for tensor in tensors_of(entry)}
+    dtypes -= _BUFFERS
     return _DTYPES.get(dtypes.pop(), "") if len(dtypes) == 1 else ""

@@ -12,6 +12,9 @@ from kit.repository import REPO, bf16, safetensors, weights
 ONE = safetensors({"a": ("BF16", (1000, 10), bf16(1, 1000, 10))})
 TWO = safetensors({"b": ("F32", (500,), bytes(2000))})
 PACKED = safetensors({"a.qweight": ("I32", (100,), bytes(400))})
+BERT = safetensors(
+    {"a": ("BF16", (1000, 10), bf16(1, 1000, 10)), "position_ids": ("I64", (1, 9), bytes(72))}
+)
 GGUF = gguf_file({"a": ("Q8_0", (64, 64), tensor_bytes("Q8_0", (64, 64)))})
 
 
@@ -52,6 +55,10 @@ MODELS = {
         {"quantization": "gptq", "precision": "bf16", "format": "safetensors"},
     ),
     "packed, and nothing says so": ({"model.safetensors": PACKED}, {"format": "safetensors"}),
+    "numbers of positions beside the weights": (
+        {"model.safetensors": BERT},
+        {"paramSize": "10K", "precision": "bf16", "format": "safetensors"},
+    ),
     "GGUF": ({"m-Q8_0.gguf": GGUF}, {"paramSize": "4.1K", "format": "gguf"}),
     "GGUF in two sizes": ({"m-Q8_0.gguf": GGUF, "m-Q8_1.gguf": GGUF + b"x"}, {"format": "gguf"}),
     "pickles": ({"pytorch_model.bin": b"x", "a.pt": b"y"}, {"format": "pytorch"}),
