@@ -420,6 +420,7 @@ def _lacks(waiting: WaitingSnapshot) -> str:
     metavar="REPO[@REVISION]",
     help="Which one, if the bundle carries several.",
 )
+@memory_option
 @common
 def restore(paths: tuple[Path, ...], reference: str | None, options: RestoreOptions) -> None:
     """Write the files of a snapshot to disk from its volumes, without an archive.

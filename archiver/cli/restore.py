@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archiver.cli import output
-from archiver.cli.options import common, memory_budget, open_archive, packs_option
+from archiver.cli.options import Size, common, memory_budget, open_archive, packs_option
 from archiver.cli.restoring import (
     CACHE,
     PLAIN,
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="REPO[@REVISION]")
 @restore_options
 @click.option("--smoke-test", "tested", is_flag=True, help="Then run the model that was restored.")
+@click.option(
+    "--memory",
+    type=Size(1),
+    help="Stay below this much memory in all. [default: 400 MB; for --smoke-test: what there is]",
+)
 @packs_option
 @common
 def command(

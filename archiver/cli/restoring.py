@@ -13,7 +13,6 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import shortened
-from archiver.cli.options import Function, Size
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import compared, described, given, title_of
 from archiver.errors import DamageError, ExitCode
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
+    from archiver.cli.options import Function
     from archiver.memory import MemoryBudget
     from archiver.operations.bundle.reading import Carrier
     from archiver.operations.restore.dry_run import RestorePlan
@@ -72,7 +72,7 @@ class RestoreOptions(NamedTuple):
 
 
 def restore_options(function: Function) -> Function:
-    """Add DEST and the options of a restore; the command gets them as ``options``."""
+    """Add DEST and the options of a restore; the command gets them, and its --memory, as ``options``."""
 
     @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
     @click.option(
@@ -118,11 +118,6 @@ def restore_options(function: Function) -> Function:
         "--dry-run",
         is_flag=True,
         help="Only say which packs are needed, how large they are, and whether they are there.",
-    )
-    @click.option(
-        "--memory",
-        type=Size(1),
-        help="Stay below this much memory in all. [default: 400 MB; for --smoke-test: what there is]",
     )
     @functools.wraps(function)
     def wrapped(**words: Any) -> Any:
