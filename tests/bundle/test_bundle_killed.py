@@ -14,6 +14,7 @@ from kit.repository import files_below, noise
 from kit.wheels import HERE, hollow_wheels
 
 from archiver.archive.archive import Archive
+from archiver.archive.bundles.records import parse_inventory
 
 REPO = "org/tiny"
 SBIN = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -80,6 +81,28 @@ def test_an_import_that_is_killed_goes_on(tiny, zygote, tmp_path, run):
     assert run("audit", "-q", "-C", far, "--level", "files").code == 0
     assert run("bundle", "import", "-q", "-C", far, tiny.models / "bundle").code == 0
     assert not (far / "bundles" / "waiting").exists()
+
+
+def test_an_inventory_that_is_killed_is_the_old_one_or_the_new(tiny, zygote, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    target, ended = out / "inventory.json", None
+    command = ("inventory", "-q", "-C", tiny.root, "-o", target)
+    for _, ended in steps(zygote, command, out):  # noqa: B007 - the last one is looked at
+        if target.exists():
+            parse_inventory(target.read_bytes(), "the inventory")
+    assert ended.code == 0, ended.err
+    assert [path.name for path in out.iterdir()] == ["inventory.json"]
+
+
+def test_a_restore_from_volumes_that_is_killed_goes_on(tiny, zygote, tmp_path):
+    out, wanted, ended = tmp_path / "out", files_below(tiny.model(REPO)), None
+    command = ("bundle", "restore", "-q", tiny.models / "bundle", out)
+    for _, ended in steps(zygote, command, out):  # noqa: B007 - the last one is looked at
+        there = files_below(out) if out.exists() else {}
+        assert all(there[path] == data for path, data in wanted.items() if path in there)
+    assert ended.code == 0, ended.err
+    assert files_below(out) == wanted
 
 
 @needs_mount

@@ -12,7 +12,7 @@ from verdict import Judge
 ROUNDS = max(1, int(os.environ.get("ARCHIVER_TEST_KILLS", "12")) // 12)
 EVERY = max(1, 6 // ROUNDS)
 """Every so manieth call is the last of a run that is killed before the power fails."""
-FEW = {"bundle_import": 4, "bundle_import_one_by_one": 3}
+FEW = {"bundle_import": 2, "bundle_import_one_by_one": 2}
 """Of these so many runs are killed: names that wait are made durable together, so one has many states."""
 AGAIN = 6 * ROUNDS
 """States from which the operation is run again."""
