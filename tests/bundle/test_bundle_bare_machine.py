@@ -90,21 +90,3 @@ def test_a_bare_python_restores_by_the_page(machine, origin):
         # No package of this machine's own helps.
         machine.shell(line.replace("python3 -I", "python3 -I -S"), machine.volume)
     assert files_below(machine.home / "by-hand") == files_below(carried.model(SMALL))
-
-
-@needs_mount
-@pytest.mark.parametrize("word", ["refused", "interrupted"])
-def test_what_was_begun_is_ended_by_the_next_run(machine, word):
-    """A run that was killed leaves a folder that says so; nobody else's is touched."""
-    into = machine.home / "archiver"
-    into.mkdir()
-    mark = "archiver-install-unfinished" if word == "interrupted" else "notes.txt"
-    (into / mark).write_text("")
-    (into / "more").write_text("")
-    done = machine.run("sh", machine.volume / "tools/install.sh", "--check")
-    assert done.returncode == 0
-    assert (into / "more").exists()
-    if word == "refused":
-        done = machine.run("sh", machine.volume / "tools/install.sh")
-        assert done.returncode == 2
-        assert (into / "more").exists()

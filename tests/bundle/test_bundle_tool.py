@@ -13,9 +13,13 @@ import subprocess
 import sys
 from importlib import metadata
 
+import msgspec
 import pytest
 from bundlekit import SMALL, document, files, flip, linked, replace, volumes_of
 from kit.wheels import HERE, MINOR, OWN, hollow_wheels, wheel
+
+from archiver.archive.bundles.records import checked, file_of, parse_volume
+from archiver.digest import blake3_hex
 
 OTHER = MINOR + 1
 
@@ -171,6 +175,35 @@ def test_a_wheel_that_was_changed_in_one_list_contradicts_the_other(stick, run):
     done = run("bundle", "verify", "-q", stick)
     assert done.code == 20
     assert install(stick, "--check").returncode == 20
+
+
+@pytest.mark.parametrize("how", ["changed", "more", "fewer"])
+def test_a_volume_whose_list_was_made_to_fit_contradicts_its_bundle(stick, run, bring, how):
+    """Whoever changes a wheel, and `volume.json` with it, still does not have `bundle.json`."""
+    volume = parse_volume((stick / "volume.json").read_bytes(), "volume.json")
+    tools = {file.name: file for file in volume.tools}
+    (path,) = (stick / "tools").glob("click-*")
+    name = path.relative_to(stick).as_posix()
+    if how == "changed":
+        flip(path)
+        data = path.read_bytes()
+        digests = {"blake3": blake3_hex(data), "sha256": hashlib.sha256(data).hexdigest()}
+        tools[name] = msgspec.structs.replace(tools[name], **digests)
+    elif how == "more":
+        name = "tools/more-1-py3-none-any.whl"
+        shutil.copy(path, stick / name)
+        tools[name] = msgspec.structs.replace(tools[path.relative_to(stick).as_posix()], name=name)
+    else:
+        path.unlink()
+        del tools[name]
+    forged = msgspec.structs.replace(volume, tools=tuple(tools.values()))
+    replace(stick / "volume.json", file_of(checked(forged)))
+    done = run("bundle", "verify", "-q", "--json", stick)
+    assert done.code == 20
+    (fault,) = done.only("bundle-verify")["bundles"][0]["faults"]
+    assert (fault["name"], fault["kind"]) == (name, "contradicts")
+    assert install(stick, "--check").returncode == 20
+    assert bring(stick).code == 22
 
 
 @pytest.mark.parametrize(
@@ -353,6 +386,17 @@ def test_a_folder_that_is_not_empty_is_left_alone(stick, tmp_path):
     assert done.returncode == 2
     assert "not an empty folder" in done.stderr
     assert (tmp_path / "into" / "mine").read_text() == "mine"
+
+
+def test_what_a_run_that_was_killed_left_is_begun_anew(stick, tmp_path):
+    """Its mark says that the folder is the installer's own; hollow wheels install, and do not start."""
+    into = tmp_path / "into"
+    (into / "lib").mkdir(parents=True)
+    (into / "archiver-install-unfinished").write_text("")
+    done = install(stick, into)
+    assert done.returncode == 1
+    assert "Starting archiver failed" in done.stderr
+    assert not into.exists()
 
 
 def test_another_python_is_told_which(bring_tool, tmp_path):
