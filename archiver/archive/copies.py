@@ -27,7 +27,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.archive.places import Place, PlaceContents, copy_ends, own_place
-from archiver.archive.receipts import accepted_receipt, told_by
+from archiver.archive.receipts import ReceiptHistory, told_by
 from archiver.digest import Blake3Hex
 from archiver.errors import skip_damaged
 from archiver.text import utc_before
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.policy import Policy
-    from archiver.archive.receipts import AcceptedReceipt, Told
+    from archiver.archive.receipts import Told
     from archiver.archive.seals import Snapshot
 
 _DAY: Final = 86400
@@ -153,7 +153,7 @@ class PlaceHistory:
         self._seen: dict[str, str] = {}
         self._devices: dict[str, PlaceSeen] = {}
         self._last: dict[str, str] = {}
-        self._receipts: list[AcceptedReceipt] = []
+        self._receipts = ReceiptHistory()
 
     def noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
         """Yield the same events (oldest first), once each was noted."""
@@ -165,9 +165,8 @@ class PlaceHistory:
             time = times[digest]
             # Events that must count as later than others of their second run ahead by some seconds.
             time = min(time, self.now) if time <= self._bound else time
-            if isinstance(event.detail, ReceiptAccepted):
-                accepted = accepted_receipt(digest, time, event.detail)
-                self._receipts += [accepted] if accepted and time <= self.now else []
+            if time <= self.now or not isinstance(event.detail, ReceiptAccepted):
+                self._receipts.note(digest, event, time)
             self._note(event, time)
             yield digest, event
 
@@ -185,7 +184,6 @@ class PlaceHistory:
                 for name in {place, identity} - {""}:
                     for known in (self._proofs, self._older, self._seen, self._devices):
                         known.pop(name, None)
-                    self._receipts = [each for each in self._receipts if each.receipt.place != name]
             case Audited() | Repaired() as detail:
                 place = detail.place or self.here.key
                 self._see(place, time)
@@ -219,7 +217,7 @@ class PlaceHistory:
         What a receipt proves that one of these public ``keys`` signed is among the proofs from now on.
         """
         held = {snapshot.id: snapshot for snapshot in snapshots}
-        told = told_by(self._receipts, keys, held)
+        told = told_by(self._receipts.receipts, keys, held)
         told.pop(self.here.id, None)
         for place, says in told.items():
             if says.signer:

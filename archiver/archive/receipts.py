@@ -296,18 +296,48 @@ def _signature_in(text: str) -> Signature | None:
         return None
 
 
-def accepted_receipts(events: Iterable[tuple[str, Event]]) -> list[AcceptedReceipt]:
-    """Return the receipts that events (id and event, oldest first) keep, of places that are not lost."""
-    accepted: list[AcceptedReceipt] = []
-    for digest, event in events:
+class ReceiptHistory:
+    """The receipts that a journal keeps: to be fed with its events, oldest first.
+
+    Once a place was noted as lost, what was written there until then counts no more, whenever it comes.
+    """
+
+    def __init__(self) -> None:
+        self.receipts: list[AcceptedReceipt] = []
+        self._lost: dict[str, str] = {}
+
+    def note(self, digest: str, event: Event, time: str) -> None:
+        """Take in an event, which counts as of ``time``."""
         match event.detail:
             case ReceiptAccepted() as detail:
-                receipt = accepted_receipt(digest, event.time, detail)
-                accepted += [receipt] if receipt else []
-            case CopyLost(place, identity):
-                lost = {place, identity}
-                accepted = [each for each in accepted if each.receipt.place not in lost]
-    return accepted
+                accepted = accepted_receipt(digest, time, detail)
+                if accepted and accepted.receipt.time > self.lost(accepted.receipt.place):
+                    self.receipts.append(accepted)
+            case CopyLost(name, identity):
+                for place in {name, identity} - {""}:
+                    self._lost[place] = max(time, self.lost(place))
+                self.receipts = [
+                    each
+                    for each in self.receipts
+                    if each.receipt.time > self.lost(each.receipt.place)
+                ]
+
+    def lost(self, place: str) -> str:
+        """Return when the place with this identity was last noted as lost; ``""`` if never."""
+        return self._lost.get(place, "")
+
+
+def accepted_receipts(events: Iterable[tuple[str, Event]]) -> list[AcceptedReceipt]:
+    """Return the receipts that events (id and event, oldest first) keep, of places that are not lost."""
+    return receipt_history(events).receipts
+
+
+def receipt_history(events: Iterable[tuple[str, Event]]) -> ReceiptHistory:
+    """Return what events (id and event, oldest first) keep of receipts."""
+    history = ReceiptHistory()
+    for digest, event in events:
+        history.note(digest, event, event.time)
+    return history
 
 
 def _by_age(receipts: Iterable[AcceptedReceipt]) -> list[AcceptedReceipt]:

@@ -142,8 +142,7 @@ def _snapshots(receipt: Receipt) -> None:
     output.table(header, rows, right=(1, 2))
     for each in receipt.troubled[:_SHOWN]:
         output.line(f"NOT WHOLE THERE: {printable(each.title)}: {printable(each.trouble)}.")
-    more = len(receipt.snapshots) + len(receipt.troubled) - 2 * _SHOWN
-    if more > 0:
+    if max(len(receipt.snapshots), len(receipt.troubled)) > _SHOWN:
         output.line("--json tells of all.")
 
 

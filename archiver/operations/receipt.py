@@ -25,9 +25,9 @@ from archiver.archive.receipts import (
     ReceivedSnapshot,
     ReportedSnapshot,
     TroubledSnapshot,
-    accepted_receipts,
     parse_receipt,
     receipt_file,
+    receipt_history,
     signer_of,
 )
 from archiver.archive.records import canonical, is_identity
@@ -129,18 +129,19 @@ def write(archive: Archive, request: WriteRequest) -> WrittenReceipt:
             hint="Name the repositories that it is to tell of, and write several.",
         )
     receipt = parse_receipt(data, str(request.path))
-    write_new(request.path, data)
-    Ledger(archive.store).note_receipt(receipt.id, data)
     if request.key is None or request.signature is None:
+        write_new(request.path, data)
+        Ledger(archive.store).note_receipt(receipt.id, data)
         return WrittenReceipt(str(request.path), len(data), receipt)
     comment = f"receipt of place {receipt.place}, archive {receipt.archive}, {receipt.time}"
+    # The signature first: a receipt without it would look like one that nobody signed.
+    write_new(request.signature, request.key.signature(data, comment))
     try:
-        write_new(request.signature, request.key.signature(data, comment))
+        write_new(request.path, data)
     except BaseException:
-        request.path.unlink(
-            missing_ok=True
-        )  # without it, it would look like one that nobody signed
+        request.signature.unlink(missing_ok=True)
         raise
+    Ledger(archive.store).note_receipt(receipt.id, data)
     return WrittenReceipt(
         str(request.path), len(data), receipt, str(request.signature), request.key.id
     )
@@ -363,17 +364,23 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
     _require_of_here(archive, receipt, path)
     held: dict[str, Snapshot] = {each.id: each for each in archive.snapshots(skip_damaged)}
     _require_agreed(receipt, held, path)
-    accepted = accepted_receipts(archive.events(skip_damaged))
-    before = [each for each in accepted if each.receipt.place == receipt.place]
-    _require_same_archive(receipt, before, path)
+    history = receipt_history(archive.events(skip_damaged))
+    _require_not_lost(receipt, history.lost(receipt.place), path)
+    # What a trusted key signed is not held against what none did.
+    rivals = [
+        each
+        for each in history.receipts
+        if each.receipt.place == receipt.place and (not signer or each.signer(trusted))
+    ]
+    _require_same_archive(receipt, rivals, path)
     listed = [each for each in receipt.snapshots if each.id in held]
     gone = forgotten(archive.events(skip_damaged))
     told: tuple[ReportedSnapshot, ...] = (*receipt.snapshots, *receipt.troubled)
     unknown = [each for each in told if each.id not in held]
     if unknown and len(unknown) == len(told):
         raise MismatchError(
-            f"{path} tells of {plural(len(unknown), 'snapshot')}, such as {unknown[0].title}, and none of "
-            "them is held here.",
+            f"{path} tells of {plural(len(unknown), 'snapshot')}, such as "
+            f"{printable(unknown[0].title)}, and none of them is held here.",
             hint="Nothing was accepted. Is it for another archive?",
         )
     report = AcceptReport(
@@ -393,8 +400,6 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
         held=sum(bool(each.held) and each.held == each.tested for each in listed),
         failed=tuple(each.title for each in listed if each.tested > each.held),
     )
-    # One that counts is not shadowed by one that does not.
-    rivals = [each for each in before if not signer or each.signer(trusted)]
     same = [each for each in rivals if each.receipt.id == receipt.id]
     if any(signer or each.signature == read_receipt.signature for each in same):
         return msgspec.structs.replace(report, state="before")
@@ -432,6 +437,15 @@ def _require_of_here(archive: Archive, receipt: Receipt, path: Path) -> None:
         )
 
 
+def _require_not_lost(receipt: Receipt, lost: str, path: Path) -> None:
+    """Raise MismatchError if it was written before its place was noted as ``lost``."""
+    if receipt.time <= lost:
+        raise MismatchError(
+            f"{path} is of {receipt.time}, and what lay at that place was noted as lost at {lost}.",
+            hint="Nothing was accepted. If that place is there again, have the receipt written anew.",
+        )
+
+
 def _require_agreed(receipt: Receipt, held: dict[str, Snapshot], path: Path) -> None:
     """Raise MismatchError if it says something else of a seal than the seal."""
     for each in receipt.snapshots:
@@ -455,5 +469,5 @@ def _require_same_archive(receipt: Receipt, before: Sequence[AcceptedReceipt], p
             f"{path} says that the archive {receipt.archive} lies at the place {receipt.place}; receipts "
             f"of that place told of the archive {min(others)} before.",
             hint="Nothing was accepted. If that place was begun anew, note 'archiver copy --lost' of the "
-            "place first.",
+            "place first, and then have the receipt written anew.",
         )

@@ -134,15 +134,51 @@ def test_a_receipt_of_this_very_place(sides, refused):
     refused(path, 22, "of this very place")
 
 
-def test_a_place_that_was_that_of_another_archive(sides):
-    sides.accept(sides.receipt())
-    path = sides.receipt()
+def of_another_archive(path):
+    """Let a receipt tell of an archive that was begun anew, at the same place."""
     own = json.loads(path.read_bytes())
     rewritten(path, archive=str(uuid.uuid4()), origins=[own["archive"]])
+    return own["place"]
+
+
+def test_a_place_that_was_that_of_another_archive(sides, later):
+    sides.accept(sides.receipt())
+    path = sides.receipt()
+    place = of_another_archive(path)
     signed_anew(path, far_key(sides))
     assert "told of the archive" in sides.accept(path, code=22).out
-    sides.at_home("copy", "--lost", own["place"])
-    assert sides.accept(path).only("receipt-accept")["standing"] == "counts"
+    sides.at_home("copy", "--lost", place)
+    with later(1):
+        path = sides.receipt()
+        of_another_archive(path)
+        signed_anew(path, far_key(sides))
+        assert sides.accept(path).only("receipt-accept")["standing"] == "counts"
+
+
+def test_a_claim_of_another_archive_keeps_no_signed_receipt_out(sides):
+    path = sides.receipt(key="")
+    of_another_archive(path)
+    assert sides.accept(path, code=4).only("receipt-accept")["standing"] == "claim"
+    assert sides.accept(sides.receipt()).only("receipt-accept")["standing"] == "counts"
+    assert sides.copies()["org/one"] == 2
+
+
+def test_what_was_written_before_a_place_was_lost_is_no_copy_after_it(sides, later):
+    """A disk is lost; a receipt of it that is brought again, or comes late, brings it not back."""
+    old, late = sides.receipt(), sides.receipt("org/one")
+    sides.accept(old)
+    sides.at_home("copy", "--lost", json.loads(old.read_bytes())["place"])
+    for path in (old, late):
+        assert "noted as lost" in sides.accept(path, code=22).out
+    # Nor if somebody else took it in, whose journal came here.
+    text, signature = old.read_text(), old.with_name(f"{old.name}.minisig").read_text()
+    detail = ReceiptAccepted(json.loads(text)["place"], HASH, text, signature)
+    with later(1):
+        Archive.open(sides.home).record(new_event(detail))
+        assert sides.copies()["org/one"] == 1
+    with later(1):
+        sides.accept(sides.receipt())
+        assert sides.copies()["org/one"] == 2
 
 
 def test_a_receipt_of_a_time_to_come(sides, refused, later):
