@@ -64,13 +64,15 @@ class JournalSummary:
         with self._lock:
             if self._entries is None:
                 self._entries = dict(_read(store))
-            entry = self._entries.get(name)
-            if entry is None:
-                return None
-            data = bytes(entry.data)
-            if entry.stamp == stamp and blake3_hex(data) == layout.event_of(name):
-                return data
-            del self._entries[name]
+            # This process may have read it, and not kept it: there are that many.
+            for entries in (self._new, self._entries):
+                entry = entries.get(name)
+                if entry is None:
+                    continue
+                data = bytes(entry.data)
+                if entry.stamp == stamp and blake3_hex(data) == layout.event_of(name):
+                    return data
+                del entries[name]
         return None
 
     def add(self, name: str, stamp: FileStamp, data: bytes, read: float) -> None:
