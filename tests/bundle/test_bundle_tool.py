@@ -337,6 +337,10 @@ def test_a_machine_that_is_none_is_refused(bring_tool, target):
     )
 
 
+def test_wheels_for_no_machine_are_a_mistake(bring_tool):
+    assert "nothing asks for them" in bring_tool(code=2, targets=[]).err
+
+
 def test_an_optional_part_that_is_none_is_refused(bring_tool):
     done = bring_tool(code=2, targets=[f"{HERE},wings"])
     assert "no optional part that is called 'wings'" in done.err

@@ -126,6 +126,11 @@ def export(archive: Archive, request: ExportRequest, progress: Progress) -> Expo
         NoSpaceError: The medium is full.
         ArchiverError: The medium cannot be written to, or is gone.
     """
+    if request.tool_wheels and not request.tools:
+        raise UsageError(
+            "--tool-wheels says where the wheels are, and nothing asks for them.",
+            hint="Name the machine that they are for as well, such as --with-tool linux-x86_64,py311.",
+        )
     targets = [ToolTarget.parse(text) for text in request.tools]
     with closing(ToolFiles(targets, request.tool_wheels)) as tools:
         return _Run(archive, request, progress, tools).run()
