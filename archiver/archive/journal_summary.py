@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 SUMMARY_MAX: Final = 32 << 20
-"""The file has at most so many bytes, the oldest events first: those of some thirty years of nights."""
+"""The file has at most so many bytes, the oldest events first: those of some twenty years of nights."""
 UNWRITTEN_MAX: Final = 128
 """So many events may be read from their own files before the summary is written anew. It is written by
 whoever appends an event: who only reads an archive leaves nothing there."""
