@@ -179,6 +179,7 @@ def _show_accepted(report: AcceptReport) -> None:
             f"A receipt of {place} of {report.newer} was accepted before, and this one is of "
             f"{report.time}; nothing is changed."
         )
+        return
     proven = f", proven there since {report.oldest}" if report.oldest else ""
     output.line(
         f"{place}, {report.time}: {plural(len(report.snapshots), 'snapshot')} of this archive{proven}."

@@ -213,7 +213,17 @@ class Restoring(NamedTuple):
             mended = self.mend(meter) if report.failures and self.mend else None
             if mended is None:
                 return report
-            return restore(mended, request, meter)
+            return _as_one(report, restore(mended, request, meter))
+
+
+def _as_one(first: RestoreReport, second: RestoreReport) -> RestoreReport:
+    """Return the report of two runs, of which the second finds there what the first has written."""
+    written = first.files - first.kept
+    return msgspec.structs.replace(
+        second,
+        kept=second.kept - written,
+        replaced=tuple(sorted({*first.replaced, *second.replaced})),
+    )
 
 
 def show_restored(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:

@@ -146,6 +146,14 @@ def test_overwrite(restore, pristine, carried, tmp_path):
 # ---- what is damaged
 
 
+def test_what_the_run_before_a_mending_wrote_was_not_there_already(restore, media, tmp_path):
+    flip(piece(media / CORE))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/config.json").write_bytes(b"other")
+    told = restore([media], "--overwrite", "--json").only("restore")
+    assert (told["files"], told["kept"], told["replaced"]) == (2, 0, ["config.json"])
+
+
 def test_rot_beyond_parity_leaves_out_what_it_hits(restore, media, tmp_path, carried):
     target = piece(media / CORE)
     flip(target, *range(0, target.stat().st_size, 100_000))

@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 
 import msgspec
@@ -276,6 +277,22 @@ def test_what_is_not_there_is_named(bring_tool, wheels, tmp_path):
     done = bring_tool(folder=few, code=2)
     assert "has no wheel" in done.err
     assert "click>=8.2, rich>=14" in done.err
+
+
+def test_a_wheel_that_is_damaged_is_named(bring_tool, wheels, tmp_path):
+    """What describes it is packed, as in most wheels; its bytes there are none that any packer writes."""
+    folder = shutil.copytree(wheels, tmp_path / "folder")
+    (path,) = folder.glob("click-*")
+    about = f"click-{metadata.version('click')}.dist-info/METADATA"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(about, b"Metadata-Version: 2.4\nName: click\n" * 50)
+        begin = packed.getinfo(about).header_offset + 30 + len(about)
+    data = bytearray(path.read_bytes())
+    data[begin : begin + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    done = bring_tool(folder=folder, code=20)
+    assert f"{path} is no wheel that can be read" in done.err
+    assert "Fetch it again" in done.err
 
 
 def test_what_a_wheel_needs_on_that_machine_comes_along(bring_tool, wheels, tmp_path):

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
+from contextlib import suppress
 from functools import cached_property
 from importlib import metadata, resources
 from pathlib import Path
@@ -54,6 +56,11 @@ _ROUNDS: Final = 40
 _PIECE: Final = 1 << 20
 _METADATA_MAX: Final = 4 << 20
 _LICENCE_MAX: Final = 80
+_UNREADABLE: Final = (
+    *(OSError, EOFError, IndexError, ValueError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, NotImplementedError),
+)
+"""What comes of a file that is no wheel; the last two of one that is encrypted, or packed in a rare way."""
 _SAID: Final = 3
 """Lines of pip's that are repeated."""
 
@@ -148,7 +155,7 @@ class Wheel:
                 if info.file_size <= _METADATA_MAX:
                     return dict(parse_email(packed.read(info))[0])
             reason = "it says too much of itself"
-        except (OSError, IndexError, zipfile.BadZipFile, ValueError) as error:
+        except _UNREADABLE as error:
             reason = str(error)
         raise DamageError(
             f"{self.path} is no wheel that can be read: {printable(reason, 200)}.",
@@ -456,7 +463,8 @@ def _installed_versions() -> dict[str, str]:
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
         if name and canonicalize_name(name) != DISTRIBUTION:
-            versions[canonicalize_name(name)] = Version(distribution.version).public
+            with suppress(InvalidVersion):  # of something else that lies here: no index has it
+                versions[canonicalize_name(name)] = Version(distribution.version).public
     return versions
 
 
