@@ -27,7 +27,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.archive.places import Place, PlaceContents, copy_ends, own_place
-from archiver.archive.receipts import ReceiptHistory, told_by
+from archiver.archive.receipts import ReceiptHistory, receipts_by_place
 from archiver.digest import Blake3Hex
 from archiver.errors import skip_damaged
 from archiver.text import utc_before
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.policy import Policy
-    from archiver.archive.receipts import Told
+    from archiver.archive.receipts import PlaceReceipts
     from archiver.archive.seals import Snapshot
 
 _DAY: Final = 86400
@@ -211,21 +211,23 @@ class PlaceHistory:
         if time <= self.now:
             self._seen[place] = max(time, self._seen.get(place, ""))
 
-    def believed(self, keys: Iterable[str], snapshots: Iterable[Snapshot]) -> dict[str, Told]:
+    def weigh_receipts(
+        self, keys: Iterable[str], snapshots: Iterable[Snapshot]
+    ) -> dict[str, PlaceReceipts]:
         """Return what receipts tell of other places than this one, by identity.
 
         What a receipt proves that one of these public ``keys`` signed is among the proofs from now on.
         """
         held = {snapshot.id: snapshot for snapshot in snapshots}
-        told = told_by(self._receipts.receipts, keys, held)
-        told.pop(self.here.id, None)
-        for place, says in told.items():
+        receipts = receipts_by_place(self._receipts.receipts, keys, held)
+        receipts.pop(self.here.id, None)
+        for place, says in receipts.items():
             if says.signer:
                 proofs = self._proofs.setdefault(place, Proofs())
                 for snapshot, time in says.held.items():
                     packs = [pack for pack, _ in held[Blake3Hex(snapshot)].seal.packs]
                     proofs.add_proven(min(time, self.now), _PROVEN, packs, ())
-        return told
+        return receipts
 
     # ---- telling; ``names`` are all that events call a place
 
@@ -323,21 +325,21 @@ class _Judge:
         }
         if self._here not in self._held:
             self._held.pop(history.unnamed_source(self._copies), None)
-        self._told = history.believed(policy.keys, snapshots)
-        self._only_told = self._told.keys() - self._held.keys()
+        self._by_receipt = history.weigh_receipts(policy.keys, snapshots)
+        self._receipts_only = self._by_receipt.keys() - self._held.keys()
         """Places that nothing but receipts tells of."""
         self._aged: dict[str, int] = {}
-        for place, told in self._told.items():
-            if told.signer or place in self._only_told:
-                self._take_in(place, told)
+        for place, receipts in self._by_receipt.items():
+            if receipts.signer or place in self._receipts_only:
+                self._take_in(place, receipts)
         self._held[self._here] = list(snapshots)
 
-    def _take_in(self, place: str, told: Told) -> None:
+    def _take_in(self, place: str, receipts: PlaceReceipts) -> None:
         """Hold what receipts say of a place; where only they tell of it, each snapshot by its own age."""
-        held = {snapshot.id for snapshot in self._held.get(place, ())} - told.troubled.keys()
-        listed = set(told.held)
-        if place in self._only_told:
-            fresh = {key for key, time in told.held.items() if time >= self._since}
+        held = {snapshot.id for snapshot in self._held.get(place, ())} - receipts.troubled.keys()
+        listed = set(receipts.held)
+        if place in self._receipts_only:
+            fresh = {key for key, time in receipts.held.items() if time >= self._since}
             self._aged[place] = len(listed - fresh) if fresh else 0
             listed = fresh or listed
         self._held[place] = [self._snapshots[key] for key in sorted(held | listed)]
@@ -389,7 +391,7 @@ class _Judge:
 
         What a receipt calls its place says nothing of this machine.
         """
-        if place in self._only_told:
+        if place in self._receipts_only:
             return ""
         if place == self._here:
             folder = self._archive.store.folder
@@ -412,11 +414,11 @@ class _Judge:
     def _state(self, place: str, path: str, look: Look | None) -> PlaceState:
         names = self._names(place)
         known = self._history.device(names)
-        told = self._told.get(place)
-        signer = told.signer if told else ""
+        receipts = self._by_receipt.get(place)
+        signer = receipts.signer if receipts else ""
         device = device_of(known) if known else Device()
-        if told is not None and signer and known is None:
-            device = told.newest.receipt.device
+        if receipts is not None and signer and known is None:
+            device = receipts.newest.receipt.device
         presence = self._presence(place, look)
         if look is not None and presence in {"here", "there"}:
             device = look.device
@@ -424,8 +426,8 @@ class _Judge:
         proven = self._history.proven(names, held)
         standing = self._standing(place, presence, look, device, proven)
         name = self._copies.name(place)
-        if told is not None and place in self._only_told:
-            name = told.newest.receipt.name
+        if receipts is not None and place in self._receipts_only:
+            name = receipts.newest.receipt.name
         here = presence == "here"
         now = self._history.now if presence in {"here", "there"} else ""
         return PlaceState(
@@ -435,18 +437,20 @@ class _Judge:
             presence=presence,
             snapshots=len(held),
             last=self._history.last_copy(names),
-            seen=max(now, self._history.seen(names), told.newest.seen if told and signer else ""),
+            seen=max(
+                now, self._history.seen(names), receipts.newest.seen if receipts and signer else ""
+            ),
             proven=proven,
             medium=device.medium,
             device=device.label,
             devices=device.devices,
             path=path,
             missing=look.missing if look is not None and presence == "there" else 0,
-            receipt=told.newest.receipt.time if told else "",
+            receipt=receipts.newest.receipt.time if receipts else "",
             signer=signer,
             aged=self._aged.get(place, 0),
-            troubled=len(told.troubled) if told and signer else 0,
-            claimed=told.claim.receipt.time if told and told.claim else "",
+            troubled=len(receipts.troubled) if receipts and signer else 0,
+            claimed=receipts.claim.receipt.time if receipts and receipts.claim else "",
         )
 
     def _standing(
@@ -458,7 +462,7 @@ class _Judge:
         standing: Standing = "counts"
         if presence == "here":
             standing = "here"
-        elif place in self._only_told and not self._told[place].signer:
+        elif place in self._receipts_only and not self._by_receipt[place].signer:
             standing = "claim"
         elif (
             look is not None

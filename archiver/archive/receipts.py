@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 RECEIPT_MAX: Final = 700_000
 """Bytes of a receipt: as a text in an event it stays below what an event may have."""
 SNAPSHOTS_MAX: Final = 10_000
-_LISTED: Final = 1_000
-_NAME_MAX: Final = 255
+LISTED_MAX: Final = 1_000
+NAME_MAX: Final = 255
 _DEVICES_MAX: Final = 64
 _SIGNS_MAX: Final = 200_000
 """The signs `,` `[` `{` of a receipt: none of the largest has as many."""
@@ -135,18 +135,18 @@ class Receipt(msgspec.Struct, frozen=True):
 
     archive: str
     place: str
-    name: Annotated[str, msgspec.Meta(max_length=_NAME_MAX)]
+    name: Annotated[str, msgspec.Meta(max_length=NAME_MAX)]
     time: str
-    tool: Annotated[str, msgspec.Meta(max_length=_NAME_MAX)]
-    heads: Annotated[tuple[HexDigest, ...], msgspec.Meta(max_length=_LISTED)]
+    tool: Annotated[str, msgspec.Meta(max_length=NAME_MAX)]
+    heads: Annotated[tuple[HexDigest, ...], msgspec.Meta(max_length=LISTED_MAX)]
     snapshots: Annotated[tuple[ReceivedSnapshot, ...], msgspec.Meta(max_length=SNAPSHOTS_MAX)]
     troubled: Annotated[tuple[TroubledSnapshot, ...], msgspec.Meta(max_length=SNAPSHOTS_MAX)] = ()
-    origins: Annotated[tuple[str, ...], msgspec.Meta(max_length=_LISTED)] = ()
-    bundles: Annotated[tuple[HexDigest, ...], msgspec.Meta(max_length=_LISTED)] = ()
+    origins: Annotated[tuple[str, ...], msgspec.Meta(max_length=LISTED_MAX)] = ()
+    bundles: Annotated[tuple[HexDigest, ...], msgspec.Meta(max_length=LISTED_MAX)] = ()
     part: bool = False
     medium: Medium = "unknown"
     devices: Annotated[tuple[str, ...], msgspec.Meta(max_length=_DEVICES_MAX)] = ()
-    label: Annotated[str, msgspec.Meta(max_length=_NAME_MAX)] = ""
+    label: Annotated[str, msgspec.Meta(max_length=NAME_MAX)] = ""
     kind: str = "receipt"
     format: int = FORMAT
     features: Features = Features()
@@ -213,7 +213,7 @@ def _require_possible(receipt: Receipt, what: str) -> None:
     if not all(map(is_identity, named)):
         raise DamageError(f"{what} names an archive or a place that is none.")
     shown = (receipt.name, receipt.label, receipt.tool, *receipt.devices)
-    if not all(text.isprintable() and len(text) <= _NAME_MAX for text in shown):
+    if not all(text.isprintable() and len(text) <= NAME_MAX for text in shown):
         raise DamageError(f"{what} has a name that cannot be shown.")
     told: tuple[ReportedSnapshot, ...] = (*receipt.snapshots, *receipt.troubled)
     ids = [each.id for each in told]
@@ -345,7 +345,7 @@ def _by_age(receipts: Iterable[AcceptedReceipt]) -> list[AcceptedReceipt]:
     return sorted(receipts, key=lambda accepted: accepted.receipt.time)
 
 
-class Told(NamedTuple):
+class PlaceReceipts(NamedTuple):
     """What the receipts of one place add up to.
 
     Attributes:
@@ -363,11 +363,11 @@ class Told(NamedTuple):
     claim: AcceptedReceipt | None = None
 
 
-def told_by(
+def receipts_by_place(
     receipts: Iterable[AcceptedReceipt],
     keys: Iterable[str],
     snapshots: Mapping[Blake3Hex, Snapshot],
-) -> dict[str, Told]:
+) -> dict[str, PlaceReceipts]:
     """Return what each place says of those snapshots that are held here, by its identity.
 
     ``keys`` are the public keys that are trusted: what no such key signed is a claim, and only told where
@@ -378,7 +378,7 @@ def told_by(
     by_place: dict[str, list[AcceptedReceipt]] = {}
     for accepted in receipts:
         by_place.setdefault(accepted.receipt.place, []).append(accepted)
-    told = {}
+    summed = {}
     for place, all_of_it in by_place.items():
         ordered = _by_age(all_of_it)
         signers = {accepted.event: accepted.signer(trusted) for accepted in ordered}
@@ -386,14 +386,14 @@ def told_by(
         newest = (counting or ordered)[-1]
         held, troubled = _added_up(counting or ordered[-1:], snapshots)
         newer = ordered[-1] if ordered[-1].receipt.time > newest.receipt.time else None
-        told[place] = Told(newest, signers[newest.event], held, troubled, newer)
-    return told
+        summed[place] = PlaceReceipts(newest, signers[newest.event], held, troubled, newer)
+    return summed
 
 
-def places_called(told: Mapping[str, Told], text: str) -> dict[str, Told]:
-    """Return those of the places whose identity, or newest name, is ``text``."""
+def places_called(by_place: Mapping[str, PlaceReceipts], text: str) -> dict[str, PlaceReceipts]:
+    """Return those of the places whose identity, or name by its newest receipt, is ``text``."""
     return {
-        place: says for place, says in told.items() if text in {place, says.newest.receipt.name}
+        place: says for place, says in by_place.items() if text in {place, says.newest.receipt.name}
     }
 
 

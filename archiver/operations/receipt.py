@@ -5,7 +5,7 @@ The writing is done on the far side of a gap, the accepting at home (``archive/r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,8 @@ from archiver.archive.place_look import look_at
 from archiver.archive.places import forgotten, own_place, settled_place
 from archiver.archive.publish import missing_packs
 from archiver.archive.receipts import (
+    LISTED_MAX,
+    NAME_MAX,
     RECEIPT_MAX,
     AcceptedReceipt,
     Receipt,
@@ -59,9 +61,6 @@ if TYPE_CHECKING:
     from archiver.archive.signing.keys import SecretKey
     from archiver.archive.signing.minisign import Signature
     from archiver.smoke.receipt import Tested
-
-_LISTED: Final = 1_000
-_NAME_MAX: Final = 255
 
 Standing = Literal["counts", "claim"]
 """Whether a receipt counts: a key that the policy trusts signed it, or none did."""
@@ -178,18 +177,18 @@ class _Writing:
         return Receipt(
             archive=archive.info.archive,
             place=self._place.id,
-            name=printable(self._request.name or self._place.name, _NAME_MAX - 1),
+            name=printable(self._request.name or self._place.name, NAME_MAX - 1),
             time=self._now,
             tool=TOOL,
-            heads=archive.journal.heads()[:_LISTED],
+            heads=archive.journal.heads()[:LISTED_MAX],
             snapshots=tuple(each for each in told if isinstance(each, ReceivedSnapshot)),
             troubled=tuple(each for each in told if isinstance(each, TroubledSnapshot)),
-            origins=tuple(sorted(ledger.archives()))[:_LISTED],
-            bundles=tuple(ledger.received())[:_LISTED],
+            origins=tuple(sorted(ledger.archives()))[:LISTED_MAX],
+            bundles=tuple(ledger.received())[:LISTED_MAX],
             part=bool(self._request.references),
             medium=device.medium if device else "unknown",
             devices=device.devices if device else (),
-            label=printable(device.label, _NAME_MAX - 1) if device else "",
+            label=printable(device.label, NAME_MAX - 1) if device else "",
         )
 
     def _snapshots(self) -> list[Snapshot]:
@@ -408,7 +407,7 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
         return msgspec.structs.replace(report, state="older", newer=newer)
     text = read_receipt.data.decode()
     event = new_event(ReceiptAccepted(receipt.place, receipt.id, text, read_receipt.signature_text))
-    if len(canonical(event)) > EVENT_MAX - _LISTED * 70:
+    if len(canonical(event)) > EVENT_MAX - LISTED_MAX * 70:
         raise TooLargeError(f"{path} is larger than an event of the journal may be.")
     archive.record(event)
     return report

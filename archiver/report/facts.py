@@ -494,7 +494,7 @@ def _places(
     history: PlaceHistory, snapshots: Sequence[Snapshot], state: Status, now: str
 ) -> Iterator[PlaceProofs]:
     """Yield the places in the order of a status: this one, those that count, the others."""
-    told = history.believed(state.policy.keys, snapshots)
+    by_receipt = history.weigh_receipts(state.policy.keys, snapshots)
     contents = history.copies()
     at = contents.places()
     known: dict[str, Snapshot] = {snapshot.id: snapshot for snapshot in snapshots}
@@ -502,7 +502,9 @@ def _places(
     there = {pack.pack for pack in state.pack_list if pack.there}
     for place in state.places[:PLACES_MAX]:
         key = place.id or place.place
-        listed = set(at.get(key, ())) | (told[key].held.keys() if place.signer else set())
+        listed = set(at.get(key, ()))
+        if place.signer:
+            listed = (listed - by_receipt[key].troubled.keys()) | by_receipt[key].held.keys()
         held = [known[name] for name in sorted(listed) if name in known]
         names = [key, *contents.names(key)]
         here = place.standing == "here"

@@ -117,6 +117,16 @@ def test_a_claim_shadows_nothing(sides, later):
         assert (sides.copies()["org/one"], sides.place()["standing"]) == (2, "counts")
 
 
+def test_a_claim_does_not_rename_a_place(sides, later):
+    sides.accept(sides.receipt("--name", "the vault"))
+    with later(2):
+        sides.accept(sides.receipt("--name", "elsewhere", key=""), code=4)
+        assert sides.place()["place"] == "the vault"
+        sides.at_home("copy", "--lost", "elsewhere", code=2)
+        sides.at_home("copy", "--lost", "the vault")
+        assert sides.copies()["org/one"] == 1
+
+
 def test_an_older_receipt_undoes_nothing(sides, later):
     older = sides.receipt()
     with later(1):

@@ -40,7 +40,7 @@ from archiver.archive.receipts import (
     accepted_receipts,
     parse_receipt,
     places_called,
-    told_by,
+    receipts_by_place,
 )
 from archiver.digest import Blake3Hex
 from archiver.errors import DamageError, TooLargeError, UsageError, skip_damaged
@@ -203,8 +203,8 @@ def bundle_of(
     cluster, sources = cluster_of(volume_size), contents.sources()
     taken = sum(room_for(file.size, cluster) for file in tools.files) if tools else 0
     accepted = accepted_receipts(archive.events(skip_damaged))
-    told = told_by(accepted, archive.policy().keys, {}) if accepted else {}
-    receipts = tuple(sorted((place, says.newest.receipt.id) for place, says in told.items()))
+    by_place = receipts_by_place(accepted, archive.policy().keys, {}) if accepted else {}
+    receipts = tuple(sorted((place, says.newest.receipt.id) for place, says in by_place.items()))
     explanations = explanations_of(archive)
     fixed = sum(room_for(each.size, cluster) for each in explanations)
     common = contents.documents
@@ -365,10 +365,10 @@ def _kind_of(data: bytes) -> str:
 
 def _remembered(archive: Archive, text: str) -> FarSide:
     """Return what the receipts of a place that is called so add up to: those that count, if any does."""
-    told = told_by(
+    by_place = receipts_by_place(
         accepted_receipts(archive.events(skip_damaged)), archive.policy().keys, _held(archive)
     )
-    called = places_called(told, text)
+    called = places_called(by_place, text)
     if len(called) == 1:
         (says,) = called.values()
         return _of_snapshots(
@@ -379,7 +379,7 @@ def _remembered(archive: Archive, text: str) -> FarSide:
             f"{len(called)} places are called {printable(text)!r}.",
             hint=f"Name the one that is meant by its identity: {', '.join(sorted(called))}.",
         )
-    names = sorted({printable(says.newest.receipt.name) for says in told.values()})
+    names = sorted({printable(says.newest.receipt.name) for says in by_place.values()})
     raise UsageError(
         f"There is no file {printable(text)}, and no receipt of a place that is called so was accepted.",
         hint="'archiver inventory' and 'archiver receipt write' on the far machine write such a file. "

@@ -27,7 +27,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.journal import merged
 from archiver.archive.places import Place, PlaceContents, forgotten
-from archiver.archive.receipts import accepted_receipts, places_called, told_by
+from archiver.archive.receipts import accepted_receipts, places_called, receipts_by_place
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
 from archiver.text import printable, utc_before
@@ -201,12 +201,12 @@ def record_lost(archive: Archive, place: str) -> int:
     archive.require_writable()
     events = list(archive.events(skip_damaged))
     copies = PlaceContents(events)
-    told = told_by(accepted_receipts(events), (), {})
-    called = places_called(told, place)
+    by_place = receipts_by_place(accepted_receipts(events), archive.policy().keys, {})
+    called = places_called(by_place, place)
     candidates = copies.called(place) or sorted(called)
     if not candidates:
         names = {printable(copies.name(key)) for key in copies.places()}
-        names |= {printable(says.newest.receipt.name) for says in told.values()}
+        names |= {printable(says.newest.receipt.name) for says in by_place.values()}
         raise UsageError(
             f"The journal tells of no copies at {printable(place)!r}.",
             hint=f"Places that it tells of: {', '.join(sorted(names)) or 'none'}.",
