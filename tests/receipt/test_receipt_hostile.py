@@ -335,6 +335,16 @@ def test_whoever_can_write_to_the_journal_cannot_make_a_copy_of_nothing(sides):
     assert sides.copies()["org/one"] == 2
 
 
+def test_a_time_to_come_counts_for_nothing_however_it_came_into_the_journal(sides, later):
+    with later(3):
+        path = sides.receipt()
+    signature = path.with_name(f"{path.name}.minisig").read_text()
+    place = json.loads(path.read_bytes())["place"]
+    detail = ReceiptAccepted(place, HASH, path.read_text(), signature)
+    Archive.open(sides.home).record(new_event(detail))
+    assert sides.copies()["org/one"] == 1
+
+
 def test_what_a_trusted_key_signed_of_another_seal_counts_for_nothing(sides):
     """Also if it came into the journal past the command that would have refused it."""
     path = sides.receipt()

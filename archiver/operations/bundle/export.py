@@ -31,10 +31,12 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.memory import MemoryBudget
-from archiver.operations.bundle.contents import bundle_of, contents_of, far_side
+from archiver.operations.bundle.contents import bundle_of, contents_of
+from archiver.operations.bundle.far_side import far_side
 from archiver.operations.bundle.sheet import sheet_of, subjects_of
-from archiver.operations.bundle.tools import ToolFiles, ToolTarget
+from archiver.operations.bundle.tools import ToolFiles
 from archiver.operations.bundle.volume_writer import VolumeWriter, WrittenVolume
+from archiver.operations.bundle.wheels import ToolTarget
 from archiver.storage.files import make_folder
 from archiver.text import human_bytes, plural
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
-    from archiver.operations.bundle.contents import FarSide
+    from archiver.operations.bundle.far_side import FarSide
     from archiver.progress import Progress
 
 _PURPOSES: Final = ("bundle", "put", "parity", "parity-blocks")
