@@ -104,15 +104,15 @@ class Sides:
         (place,) = [each for each in places if each["standing"] != "here"]
         return place
 
-    def copies(self) -> dict[str, int]:
-        """Repository -> in how many places that count home says that it lies."""
+    def copies(self, looks: dict | None = None) -> dict[str, int]:
+        """Repository -> in how many places that count home says that it lies; ``{}``: without a look."""
         from archiver.archive.copies import judge_copies, own_history
         from archiver.text import utc_now
 
         archive = Archive.open(self.home)
         snapshots = list(archive.snapshots())
         history = own_history(archive, utc_now())
-        state = judge_copies(archive, history, snapshots, archive.policy())
+        state = judge_copies(archive, history, snapshots, archive.policy(), looks=looks)
         return {each.seal.repository: state.count(each.id) for each in snapshots}
 
     def accepted(self) -> int:

@@ -335,6 +335,18 @@ def test_whoever_can_write_to_the_journal_cannot_make_a_copy_of_nothing(sides):
     assert sides.copies()["org/one"] == 2
 
 
+def test_what_this_place_said_of_itself_proves_nothing_here(sides):
+    """Accepted at a copy of the archive, such a receipt comes home with its journal."""
+    path = sides.folder / "own.json"
+    sides.at_home("receipt", "write", "-o", path, "--sign", sides.folder / "far.key")
+    signature = path.with_name(f"{path.name}.minisig").read_text()
+    place = json.loads(path.read_bytes())["place"]
+    detail = ReceiptAccepted(place, HASH, path.read_text(), signature)
+    Archive.open(sides.home).record(new_event(detail))
+    (here,) = sides.at_home("status", "--copies", code=24).kinds("place")
+    assert (here["standing"], here["receipt"], here["signer"]) == ("here", "", "")
+
+
 def test_a_time_to_come_counts_for_nothing_however_it_came_into_the_journal(sides, later):
     with later(3):
         path = sides.receipt()

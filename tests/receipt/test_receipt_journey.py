@@ -169,6 +169,18 @@ def test_what_the_far_side_lost_counts_no_more(sides, later):
         assert sides.copies()["org/one"] == 1
 
 
+def test_a_receipt_outweighs_what_a_copy_proved_before(sides, far_disk, later):
+    sides.far = far_disk / "replica"
+    sides.at_home("copy", "--new", "--min-free", "0", sides.far)
+    assert sides.copies({}) == {"org/one": 2, "org/two": 2}
+    (one,) = Archive.open(sides.home).snapshots_of("org/one")
+    for pack, _ in one.seal.packs:
+        next(sides.far.rglob(f"{pack}.pack")).unlink()
+    with later(1):
+        sides.accept(sides.receipt())
+        assert sides.copies({}) == {"org/one": 1, "org/two": 2}
+
+
 def test_a_receipt_on_the_same_disk_is_no_second_copy(sides, tmp_path):
     far = sides.far
     sides.far = tmp_path / "next-to-it"
