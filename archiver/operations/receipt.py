@@ -50,7 +50,7 @@ from archiver.storage.store import local_folder
 from archiver.text import plural, printable, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from archiver.archive.archive import Archive
@@ -363,7 +363,8 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
     _require_of_here(archive, receipt, path)
     held: dict[str, Snapshot] = {each.id: each for each in archive.snapshots(skip_damaged)}
     _require_agreed(receipt, held, path)
-    history = receipt_history(archive.events(skip_damaged))
+    events = list(archive.events(skip_damaged))
+    history = receipt_history(events)
     _require_not_lost(receipt, history.lost(receipt.place), path)
     # What a trusted key signed is not held against what none did.
     rivals = [
@@ -372,17 +373,42 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
         if each.receipt.place == receipt.place and (not signer or each.signer(trusted))
     ]
     _require_same_archive(receipt, rivals, path)
-    listed = [each for each in receipt.snapshots if each.id in held]
-    gone = forgotten(archive.events(skip_damaged))
-    told: tuple[ReportedSnapshot, ...] = (*receipt.snapshots, *receipt.troubled)
-    unknown = [each for each in told if each.id not in held]
-    if unknown and len(unknown) == len(told):
+    report = _report_of(receipt, held, signer, claimed, forgotten(events))
+    if report.unknown and not report.snapshots and not report.troubled:
         raise MismatchError(
-            f"{path} tells of {plural(len(unknown), 'snapshot')}, such as "
-            f"{printable(unknown[0].title)}, and none of them is held here.",
+            f"{path} tells of {plural(len(report.unknown), 'snapshot')}, such as "
+            f"{printable(report.unknown[0])}, and none of them is held here.",
             hint="Nothing was accepted. Is it for another archive?",
         )
-    report = AcceptReport(
+    same = [each for each in rivals if each.receipt.id == receipt.id]
+    if any(signer or each.signature == read_receipt.signature for each in same):
+        return msgspec.structs.replace(report, state="before")
+    newer = max((each.receipt.time for each in rivals if not each.receipt.part), default="")
+    if newer > receipt.time:
+        return msgspec.structs.replace(report, state="older", newer=newer)
+    text = read_receipt.data.decode()
+    event = new_event(ReceiptAccepted(receipt.place, receipt.id, text, read_receipt.signature_text))
+    if len(canonical(event)) > EVENT_MAX - LISTED_MAX * 70:
+        raise TooLargeError(
+            f"{path} is larger than an event of the journal may be.",
+            hint="Nothing was accepted. Have several written, each of some of the repositories.",
+        )
+    archive.record(event)
+    return report
+
+
+def _report_of(
+    receipt: Receipt,
+    held: dict[str, Snapshot],
+    signer: str,
+    claimed: str,
+    gone: Collection[str],
+) -> AcceptReport:
+    """Return what a receipt tells of the snapshots that are ``held`` here, and of others."""
+    listed = [each for each in receipt.snapshots if each.id in held]
+    told: tuple[ReportedSnapshot, ...] = (*receipt.snapshots, *receipt.troubled)
+    unknown = [each for each in told if each.id not in held]
+    return AcceptReport(
         receipt=receipt.id,
         place=receipt.place,
         name=receipt.name,
@@ -399,18 +425,6 @@ def accept(archive: Archive, path: Path, signature: Path | None = None) -> Accep
         held=sum(bool(each.held) and each.held == each.tested for each in listed),
         failed=tuple(each.title for each in listed if each.tested > each.held),
     )
-    same = [each for each in rivals if each.receipt.id == receipt.id]
-    if any(signer or each.signature == read_receipt.signature for each in same):
-        return msgspec.structs.replace(report, state="before")
-    newer = max((each.receipt.time for each in rivals if not each.receipt.part), default="")
-    if newer > receipt.time:
-        return msgspec.structs.replace(report, state="older", newer=newer)
-    text = read_receipt.data.decode()
-    event = new_event(ReceiptAccepted(receipt.place, receipt.id, text, read_receipt.signature_text))
-    if len(canonical(event)) > EVENT_MAX - LISTED_MAX * 70:
-        raise TooLargeError(f"{path} is larger than an event of the journal may be.")
-    archive.record(event)
-    return report
 
 
 def _require_of_here(archive: Archive, receipt: Receipt, path: Path) -> None:

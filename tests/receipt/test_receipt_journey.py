@@ -368,6 +368,18 @@ def test_whether_it_ran_there_comes_back_too(sides, run, later):
         assert sides.copies()["org/one"] == 2  # its bytes are whole
 
 
+def test_an_import_proves_nothing_at_a_copy_of_the_far_archive(sides, far_disk):
+    """Its journal came along; what was decoded was read at the other place."""
+    (there,) = json.loads(sides.receipt().read_bytes())["snapshots"]
+    replica = far_disk / "replica"
+    sides.there("copy", "--new", "--min-free", "0", replica)
+    sides.far = replica
+    (copied,) = json.loads(sides.receipt().read_bytes())["snapshots"]
+    assert there["files"]
+    assert copied["stored"]
+    assert "files" not in copied
+
+
 def test_what_was_never_proven_there_does_not_count(sides, tmp_path):
     """An import of a folder writes and proves nothing by reading back; an audit does."""
     take_in(sides.far, tmp_path / "three", "org/three", 5)
