@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from archiver.errors import DamageError, NotUnderstoodError, UnreadableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from archiver.errors import ArchiverError
 
 _ODD: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
 """What a shell would not take for a part of a name,"""
@@ -55,6 +59,15 @@ def mending(place: str, code: str, snapshot: str) -> str:
         f"Run {command('repair', place)}, then {command('audit', place, *words)}. "
         f"'archiver audit --explain {code}' says what to do if that does not help."
     )
+
+
+def audit_hint(error: ArchiverError, place: str, snapshot: str) -> str:
+    """Return the hint about a file that could not be read out: if it is damaged, how to see all that is."""
+    if not isinstance(error, DamageError) or isinstance(
+        error, (UnreadableError, NotUnderstoodError)
+    ):
+        return error.hint
+    return f"Run {command('audit', place, '--snapshot', snapshot)} to see all that is damaged."
 
 
 # ---- the actions

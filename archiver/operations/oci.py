@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.advice import command
+from archiver.archive.advice import audit_hint
 from archiver.archive.decode import FileDecoder, FileTask, decoder_workers
 from archiver.archive.destination import begin_file, holds, remove_unfinished
 from archiver.archive.quarantine import manifest_for, packs_for
@@ -24,8 +24,6 @@ from archiver.errors import (
     DamageError,
     DeniedError,
     NoSpaceError,
-    NotUnderstoodError,
-    UnreadableError,
     UsageError,
 )
 from archiver.export.model import model_facts
@@ -188,18 +186,14 @@ def _require_room(layout: OciLayout, blobs: Iterable[FileEntry]) -> None:
 def _failure(
     archive: Archive, snapshot: Snapshot, entry: FileEntry, error: ArchiverError
 ) -> BlobFailure:
-    hint = error.hint
-    is_damage = isinstance(error, DamageError)
-    if is_damage and not isinstance(error, (UnreadableError, NotUnderstoodError)):
-        audit = command("audit", archive.store.address, "--snapshot", snapshot.title)
-        hint = f"Run {audit} to see all that is damaged."
+    damage = error if isinstance(error, DamageError) else None
     return BlobFailure(
         entry.path,
         error.message,
-        hint,
+        audit_hint(error, archive.store.address, snapshot.title),
         int(error.exit_code),
-        error.object if isinstance(error, DamageError) else "",
-        error.pack if isinstance(error, DamageError) else "",
+        damage.object if damage else "",
+        damage.pack if damage else "",
     )
 
 

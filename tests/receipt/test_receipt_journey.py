@@ -8,6 +8,7 @@ from receiptkit import rewritten, signed_anew, take_in
 
 from archiver.archive.archive import Archive
 from archiver.archive.events import SmokeTested, new_event
+from archiver.archive.signing.keys import read_secret_key
 
 
 def test_a_bundle_goes_and_a_receipt_comes_back(sides):
@@ -167,6 +168,19 @@ def test_what_the_far_side_lost_counts_no_more(sides, later):
         told = sides.accept(sides.receipt()).only("receipt-accept")
         assert [trouble for _, trouble in told["troubled"]] == ["damaged"]
         assert sides.copies()["org/one"] == 1
+
+
+def test_what_a_newer_receipt_does_not_list_is_not_there_any_more(sides, later):
+    sides.carry("org/two")
+    sides.accept(sides.receipt())
+    assert sides.copies() == {"org/one": 2, "org/two": 2}
+    with later(1):
+        path = sides.receipt()
+        listed = json.loads(path.read_bytes())["snapshots"]
+        rewritten(path, snapshots=[each for each in listed if each["repository"] == "org/two"])
+        signed_anew(path, read_secret_key(sides.folder / "far.key").unlock())
+        sides.accept(path)
+        assert sides.copies() == {"org/one": 1, "org/two": 2}
 
 
 def test_a_receipt_outweighs_what_a_copy_proved_before(sides, far_disk, later):

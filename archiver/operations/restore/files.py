@@ -70,14 +70,6 @@ def failure_of(
     )
 
 
-def hint_of(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
-    """Return the next command; where the archive is damaged, the one that says how far."""
-    if isinstance(error, _UNKNOWN) or not isinstance(error, DamageError):
-        return error.hint
-    audit = command("audit", archive.store.address, "--snapshot", snapshot.title)
-    return f"Run {audit} to see all that is damaged."
-
-
 def _lost(entry: FileEntry, error: DamageError, packs: ObjectIndex) -> list[tuple[int, int]]:
     """Return where a file has lost bytes: in the object of the error, and in those that are nowhere."""
     ranges: list[tuple[int, int]] = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.advice import audit_hint
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
 from archiver.archive.destination import (
     Destination,
@@ -41,7 +42,7 @@ from archiver.errors import (
 )
 from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths, portable_paths
-from archiver.operations.restore.files import failure_of, hint_of, selected_files
+from archiver.operations.restore.files import failure_of, selected_files
 from archiver.operations.restore.report import RenamedFile, RestoreReport
 from archiver.progress import stop_requested
 from archiver.storage.filesystem import free_bytes
@@ -119,7 +120,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
             run.rename(files, plain, portable_paths(paths))
     kept = run.kept
     failures = [
-        failure_of(entry, error, hint_of(error, archive, snapshot), packs)
+        failure_of(entry, error, audit_hint(error, archive.store.address, snapshot.title), packs)
         for entry in files
         if (error := run.errors.get(entry.path)) is not None
     ]

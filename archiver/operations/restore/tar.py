@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
+from archiver.archive.advice import audit_hint
 from archiver.archive.decode import (
     FileDecoder,
     FileTask,
@@ -35,7 +36,7 @@ from archiver.archive.quarantine import packs_for
 from archiver.archive.seals import Snapshot
 from archiver.errors import ArchiverError, DamageError, explain_system_error
 from archiver.memory import MemoryBudget, trim
-from archiver.operations.restore.files import failure_of, hint_of, selected_files
+from archiver.operations.restore.files import failure_of, selected_files
 from archiver.operations.restore.report import RestoreReport
 from archiver.progress import stop_requested
 
@@ -106,7 +107,7 @@ def restore_tar(
     run.send(files)
     packs = packs_for(archive, snapshot)
     failures = tuple(
-        failure_of(entry, error, hint_of(error, archive, snapshot), packs)
+        failure_of(entry, error, audit_hint(error, archive.store.address, snapshot.title), packs)
         for entry in files
         if (error := run.errors.get(entry.path)) is not None
     )

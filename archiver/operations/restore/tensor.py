@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from archiver.archive.advice import command
+from archiver.archive.advice import audit_hint, command
 from archiver.archive.decode import FileDecoder, decoder_workers
 from archiver.archive.destination import (
     ExistingFileError,
@@ -22,7 +22,7 @@ from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.archive.seals import Snapshot
 from archiver.errors import DamageError, UsageError
 from archiver.memory import MemoryBudget
-from archiver.operations.restore.files import fits, hint_of
+from archiver.operations.restore.files import fits
 from archiver.tensors.gguf import ALIGNMENT, gguf_bytes, is_ggml_type
 from archiver.tensors.header import header_bytes
 from archiver.tensors.weight_files import GGUF, SAFETENSORS
@@ -109,7 +109,7 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
                         writer.write(piece)
                     writer.accept()
         except DamageError as error:
-            error.hint = hint_of(error, archive, snapshot)
+            error.hint = audit_hint(error, archive.store.address, snapshot.title)
             raise
     return RestoredTensor(name, str(path), kept, entry.path)
 
