@@ -10,10 +10,11 @@ import subprocess
 import sys
 
 import pytest
-from bundlekit import LARGE, SIZE, SMALL, Carried, document, files, piece, take_in, volumes_of
+from bundlekit import LARGE, SIZE, SMALL, Carried, document, files, flip, piece, take_in, volumes_of
 from kit.repository import files_below, noise
 
 from archiver.archive.archive import Archive
+from archiver.archive.events import BundleImported
 from archiver.text import parse_size
 
 
@@ -299,6 +300,27 @@ def test_the_other_sides_audits_count_for_nothing_here(run, export, bring, far, 
         json.loads(p.read_bytes())["event"] for p in (far / "bundles" / "claims").rglob("*.json")
     ]
     assert "audited" in claims
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_came_another_way_meanwhile_is_called_imported_if_it_is_whole(
+    run, bring, far, pristine, carried, whole
+):
+    """The event is a proof of every file: a receipt tells of it."""
+    assert bring(volumes_of(pristine)[0]).code == 3
+    assert run("copy", "-q", "-C", carried.root, far, "--min-free", "0").code == 0
+    (small,) = Archive.open(far).snapshots_of(SMALL)
+    if not whole:
+        ((pack, _),) = small.seal.packs
+        flip(next(far.rglob(f"packs/*/{pack}.pack")))
+    bring(pristine)
+    imported = {
+        snapshot
+        for _, event in Archive.open(far).events()
+        if isinstance(event.detail, BundleImported)
+        for snapshot in event.detail.snapshots
+    }
+    assert imported == (carried.ids() if whole else carried.ids() - {small.id})
 
 
 def test_what_was_forgotten_is_not_brought_back(run, bring, far, pristine):

@@ -6,7 +6,7 @@ there are and where upstream pointed; all else is kept beside it, as claims.
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,6 +68,8 @@ class Publication:
         self._ledger = ledger
         self._memory = memory
         self._seals = {layout.digest_of(name) for name in archive.store.list(layout.SNAPSHOTS)}
+        self._proven: set[str] = set()
+        """Snapshots that are here, and of which this run has decoded and hashed every file."""
         self.published: list[str] = []
         self.present: list[str] = []
         self.forgotten: list[str] = []
@@ -118,10 +120,19 @@ class Publication:
         self.refused += problems
         events = [event for _, event in self._archive.events(skip_damaged)]
         gone = forgotten(self._archive.events(skip_damaged))
+        noted = {
+            snapshot
+            for event in events
+            if isinstance(event.detail, BundleImported) and event.detail.bundle == bundle.id
+            for snapshot in event.detail.snapshots
+        }
         for each in bundle.snapshots:
             if each.id in self._seals:
                 self.present.append(each.title)
-                if each.id in there:  # a run died after its seal was published
+                if each.id in there:
+                    if each.id not in noted:
+                        # A run died after its seal was published; or it came another way meanwhile.
+                        self._prove_again(there[each.id])
                     self._record(documents, there[each.id])
             elif each.id in gone:
                 self.forgotten.append(each.title)
@@ -129,14 +140,7 @@ class Publication:
                 self.waiting.append(self._lacking(bundle, each.title, None))
             else:
                 self._one(bundle, documents, waiting, there[each.id])
-
-        noted = {
-            snapshot
-            for event in events
-            if isinstance(event.detail, BundleImported) and event.detail.bundle == bundle.id
-            for snapshot in event.detail.snapshots
-        }
-        new = sorted((there.keys() & self._seals) - noted)
+        new = sorted((there.keys() & self._proven) - noted)
         if new:
             place = settled_place(self._archive).key
             event = new_event(BundleImported(bundle.id, bundle.archive, tuple(new), place))
@@ -164,6 +168,7 @@ class Publication:
             return
         self._store(waiting, snapshot)
         self._seals.add(snapshot.id)
+        self._proven.add(snapshot.id)
         self.published.append(snapshot.title)
         self._record(documents, snapshot)
 
@@ -228,6 +233,12 @@ class Publication:
                         f"{file.task.entry.path} does not come out as its manifest says: "
                         f"{file.error.message}"
                     )
+
+    def _prove_again(self, snapshot: Snapshot) -> None:
+        """Decode a snapshot that is here; what is damaged is for an audit, and was not imported whole."""
+        with suppress(ArchiverError):
+            self._require_decodable(snapshot, self._archive.manifest_file(snapshot.seal))
+            self._proven.add(snapshot.id)
 
     # ---- what is written
 
