@@ -302,10 +302,13 @@ def test_what_a_wheel_needs_on_that_machine_comes_along(bring_tool, wheels, tmp_
         f"only-new; python_version >= '3.{OTHER}'",
         "only-windows; sys_platform == 'win32'",
         "with-parts[fast]>=2",
+        "capped<2",
         "of-a-part; extra == 'part'",
     ]
     wheel(folder, "rich", metadata.version("rich"), requires=requires)
     wheel(folder, "only-new")
+    wheel(folder, "capped", "1.5")
+    wheel(folder, "capped", "2.0")
     wheel(folder, "with-parts", "1.0")
     wheel(folder, "with-parts", "2.0", requires=["quick; extra == 'fast'"])
     wheel(folder, "quick", "1", tag=f"cp3{MINOR}-cp3{MINOR}-manylinux_2_17_x86_64")
@@ -323,6 +326,8 @@ def test_what_a_wheel_needs_on_that_machine_comes_along(bring_tool, wheels, tmp_
     assert "only-windows" not in both
     assert "of-a-part" not in both
     assert "with-parts==1" not in both
+    assert both.count("capped==1.5 ") == 2
+    assert "capped==2" not in both
     assert both.count("quick==1 ") == 2
     assert len(list((volume / "tools").glob("quick-1-*"))) == 2
 
@@ -441,6 +446,13 @@ def test_an_install_that_fails_leaves_nothing(stick, tmp_path):
     assert done.returncode == 1
     assert "Starting archiver failed" in done.stderr
     assert not (tmp_path / "into").exists()
+
+
+def test_no_setting_of_that_machine_reaches_pip(stick, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+    done = install(stick, tmp_path / "into")
+    assert "Starting archiver failed" in done.stderr, "hollow wheels install, and do not start"
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_pip_or_uv_installs_where_there_is_no_ensurepip(stick, tmp_path, monkeypatch):
