@@ -63,7 +63,7 @@ class RestoreOptions(NamedTuple):
             )
         if self.overwrite and self.layout == TAR:
             raise click.UsageError(
-                "--overwrite goes not with --layout tar: nothing is there already."
+                "--overwrite does not go with --layout tar: nothing is there already."
             )
         if (self.layout == TAR) != (self.destination == _STDOUT):
             raise click.UsageError(
