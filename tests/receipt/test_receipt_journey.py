@@ -251,6 +251,16 @@ def test_the_next_bundle_carries_only_what_is_new(sides):
     assert "the vault" in lost.out
 
 
+def test_what_a_receipt_tells_besides_what_is_known_here_leaves_nothing_out(sides):
+    path = sides.receipt()
+    (listed,) = json.loads(path.read_bytes())["snapshots"]
+    words = ("bundle", "export", "org/one", "-n", "--to", sides.folder / "none", "--not-in", path)
+    rewritten(path, snapshots=[listed, listed | {"id": "0" * 64, "repository": "org/three"}])
+    assert sides.at_home(*words).only("bundle-export")["left_out"] == 1
+    rewritten(path, snapshots=[listed | {"packs": 7}])
+    assert "tells of no snapshot that is held here" in sides.at_home(*words, code=2).out
+
+
 def test_what_the_far_side_said_last_and_signed_goes_before_a_claim(sides, later):
     """A stranger's word about the same place makes no bundle that lacks something there."""
     sides.accept(sides.receipt("--name", "the vault"))
