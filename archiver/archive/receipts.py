@@ -215,6 +215,8 @@ def _require_possible(receipt: Receipt, what: str) -> None:
     shown = (receipt.name, receipt.label, receipt.tool, *receipt.devices)
     if not all(text.isprintable() and len(text) <= NAME_MAX for text in shown):
         raise DamageError(f"{what} has a name that cannot be shown.")
+    if not receipt.name.strip():
+        raise DamageError(f"{what} has no name for its place.")
     told: tuple[ReportedSnapshot, ...] = (*receipt.snapshots, *receipt.troubled)
     ids = [each.id for each in told]
     if len(set(ids)) < len(ids):

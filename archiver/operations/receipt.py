@@ -41,11 +41,10 @@ from archiver.errors import (
     MismatchError,
     TooLargeError,
     UsageError,
-    explain_system_error,
     skip_damaged,
 )
 from archiver.smoke.receipt import last_tested
-from archiver.storage.files import require_place, write_new
+from archiver.storage.files import explain, require_place, write_new
 from archiver.storage.store import local_folder
 from archiver.text import plural, printable, utc_now
 
@@ -277,15 +276,19 @@ def read(path: Path, signature: Path | None = None) -> ReadReceipt:
     """
     if not path.is_file():
         raise UsageError(
-            f"There is no receipt at {path}.",
+            f"There is no receipt at {path}, or it is no file.",
             hint="'archiver receipt write' on the far machine writes one.",
         )
     try:
         with path.open("rb") as file:
             data = file.read(RECEIPT_MAX + 1)
     except OSError as error:
-        raise explain_system_error(error, "the receipt was read") from error
-    receipt = parse_receipt(data, str(path))
+        raise explain(error, path, "the receipt was read") from error
+    try:
+        receipt = parse_receipt(data, str(path))
+    except DamageError as error:
+        error.hint = error.hint or "Have it brought again, or written and signed anew."
+        raise
     where = signature or beside(path)
     if not where.is_file():
         if signature is not None:

@@ -201,6 +201,8 @@ def test_a_receipt_of_a_time_to_come(sides, refused, later):
         {"name": "x\x1b[2J"},
         {"name": "x" * 256},
         {"name": None},
+        {"name": ""},
+        {"name": "  "},
         {"time": "yesterday"},
         {"time": "2026-13-01T00:00:00Z"},
         {"heads": [HASH] * 1001},
