@@ -210,6 +210,8 @@ def _open_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+            if number == 1:
+                output.note_closed_stdout()
 
 
 def _settle() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,7 +70,7 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
         _export_signature(archive, snapshot, target, key)
         return
     if target is None:
-        _to_stdout(manifest_file(archive, snapshot, readable=pretty)[0])
+        output.write_data(manifest_file(archive, snapshot, readable=pretty)[0])
         return
     report = export_manifest(archive, snapshot, target, readable=pretty)
     output.record("manifest", **msgspec.to_builtins(report) | given(snapshot))
@@ -87,7 +86,7 @@ def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None,
 
     secret = unlocked(read_ec_key(key), key)
     if target is None:
-        _to_stdout(model_signature(archive, snapshot, secret)[0])
+        output.write_data(model_signature(archive, snapshot, secret)[0])
         return
     report = export_model_signature(archive, snapshot, secret, target)
     output.record("model-signing", **msgspec.to_builtins(report))
@@ -95,11 +94,6 @@ def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None,
     if report.left_out:
         names = in_short(map(printable, report.left_out), _NAMED)
         output.line(f"Left out, as the tool does by itself: {names}.")
-
-
-def _to_stdout(data: bytes) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
 
 
 @command.command(epilog="Example: archiver manifest show qwen.json --tensors '*embed*'")

@@ -19,7 +19,7 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_state = {"json": False, "quiet": False, "data": False}
+_state = {"json": False, "quiet": False, "data": False, "closed": False}
 _SHORT = "archiver.shortfall"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = logging.getLogger("archiver")
@@ -39,11 +39,32 @@ def configure(*, as_json: bool, quiet: bool, verbosity: int = 0, log_format: str
         _PACKAGE.addHandler(_LOG)
 
 
+def note_closed_stdout() -> None:
+    """Note that whoever started this gave it no stdout: what is printed is lost, and wanted by nobody."""
+    _state["closed"] = True
+
+
+def write_data(data: bytes) -> None:
+    """Write to stdout the document that a command was asked for; raise UsageError if that is closed."""
+    _require_stdout()
+    flush()
+    sys.stdout.buffer.write(data)
+
+
+def _require_stdout() -> None:
+    if _state["closed"]:
+        raise UsageError(
+            "What was asked for goes to stdout, and stdout is closed.",
+            hint="Lead it to a file or a program.",
+        )
+
+
 def give_stdout_to_data() -> FileIO:
     """Return stdout for bytes that a command sends there; what it says goes to stderr from now on.
 
-    Raise UsageError if it is a terminal.
+    Raise UsageError if it is a terminal, or closed.
     """
+    _require_stdout()
     if sys.stdout.isatty():
         raise UsageError(
             "A tar does not go to a terminal.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,16 @@ def test_a_terminal_gets_no_tar(held, archive):
     os.close(master)
     assert process.returncode == 2
     assert b"does not go to a terminal" in said
+
+
+def test_a_stdout_that_is_closed_gets_no_tar(held, archive):
+    """Nobody has what was sent there, so nothing was."""
+    words = [*COMMAND, "restore", "-C", archive, REPO, "-", "--layout", "tar"]
+    line = shlex.join(map(str, words))
+    done = subprocess.run(["sh", "-c", f"{line} >&-"], stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert b"stdout is closed" in done.stderr
+    assert b"sent" not in done.stderr
 
 
 # ---- what is damaged
