@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,10 +11,17 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import shortened
-from archiver.cli.options import Size, common, memory_budget, open_archive, packs_option
+from archiver.cli.options import (
+    Size,
+    advised,
+    common,
+    memory_budget,
+    open_archive,
+    packs_option,
+)
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import compared, described, given, snapshot_of, title_of
-from archiver.errors import ExitCode
+from archiver.errors import DamageError, ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
@@ -76,15 +82,20 @@ def command(
     budget = memory_budget(memory)
     archive = open_archive(reading=True, pack_folders=pack_folders)
     snapshot = snapshot_of(archive, reference)
-    if folder is None:
-        _write_bom(archive, snapshot, target)
-        return
-    from archiver.operations.oci import OciRequest, export_oci
+    try:
+        if folder is None:
+            _write_bom(archive, snapshot, target)
+            return
+        from archiver.operations.oci import OciRequest, export_oci
 
-    request = OciRequest(snapshot, folder, tag or "", budget)
-    started = time.monotonic()
-    with Meter("Exporting") as meter:
-        report = export_oci(archive, request, meter)
+        request = OciRequest(snapshot, folder, tag or "", budget)
+        started = time.monotonic()
+        with Meter("Exporting") as meter:
+            report = export_oci(archive, request, meter)
+    except DamageError as error:
+        audit = advised("audit", "--snapshot", snapshot.title)
+        error.hint = error.hint or f"Run {audit} to see all that is damaged."
+        raise
     _show_oci(report, snapshot, time.monotonic() - started)
 
 
@@ -92,8 +103,7 @@ def _write_bom(archive: Archive, snapshot: Snapshot, target: Path | None) -> Non
     from archiver.operations.bom import bom_file, export_bom
 
     if target is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(bom_file(archive, snapshot)[0])
+        output.write_data(bom_file(archive, snapshot)[0])
         return
     report = export_bom(archive, snapshot, target)
     fields = msgspec.to_builtins(report) | given(snapshot)

@@ -154,8 +154,9 @@ class OciLayout:
     def _read(self, name: str, most: int, *, absent: bool = False) -> dict[str, Any]:
         path = self.root / name
         try:
-            if path.exists() and not path.is_file():
-                raise self._refused(f"{name} is no file")
+            # What leads out of the layout is not written through.
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise self._refused(f"{name} is no file, or a link to one")
             with path.open("rb") as file:
                 data = file.read(most + 1)
         except FileNotFoundError:

@@ -162,6 +162,7 @@ def test_a_lost_pack_is_damage_and_nothing_is_written(held, archive, cli, tmp_pa
     result = cli("export", "-C", archive, REPO, "--bom", "-o", target)
     assert result.code == 20
     assert "config.json" in result.err
+    assert "archiver audit" in result.err
     assert not target.exists()
 
 

@@ -158,6 +158,25 @@ def test_a_layout_that_cannot_be_understood_is_left_alone(held, export, layout, 
     assert everything(layout) == before
 
 
+@pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_the_place_of_a_small_file_is_not_written_through(
+    held, export, layout, tmp_path, name, there
+):
+    assert export("--tag", "first").code == 0
+    outside = tmp_path / "outside"
+    if there:
+        outside.write_bytes((layout / name).read_bytes())
+        before = outside.read_bytes()
+    (layout / name).unlink()
+    (layout / name).symlink_to(outside)
+    result = export("--tag", "second")
+    assert result.code == 2
+    assert f"{name} is no file, or a link to one" in result.err
+    assert outside.exists() == there
+    assert not there or outside.read_bytes() == before
+
+
 def test_what_others_wrote_into_the_index_stays(held, export, layout):
     assert export().code == 0
     theirs = {
