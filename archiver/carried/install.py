@@ -20,6 +20,7 @@ if not sys.flags.isolated and sys.path:
     del sys.path[0]  # this folder: what lies here was not checked yet
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -39,6 +40,7 @@ DOCUMENT_MAX = 32 << 20
 NAME = re.compile(r"tools/[a-z0-9][a-z0-9_.+!-]{0,114}")
 LIST = re.compile(r"tools/(linux-([a-z0-9_]+)-py3([0-9]+))\.txt")
 HEX64 = re.compile("[0-9a-f]{64}")
+UNFIT = re.compile(r'[\x00-\x1f\x7f:"$`\\]')  # what no folder of programs may have in its name
 LITTER = ("thumbs.db", "desktop.ini", ".ds_store", "._")  # what systems leave on a medium
 MARK = "archiver-install-unfinished"
 RESTARTED = "--this-python"
@@ -71,7 +73,8 @@ def read_bundle(volume: Path) -> tuple[dict[str, Any], str]:
     """Return what `bundle.json` says of the tool, and the document's SHA-256."""
     path = volume / "bundle.json"
     try:
-        with path.open("rb") as file:
+        plain = stat.S_ISREG(path.lstat().st_mode)  # who opens a pipe waits for its writer
+        with path.open("rb") if plain else io.BytesIO() as file:
             data = file.read(DOCUMENT_MAX + 1)
         bundle = json.loads(data) if len(data) <= DOCUMENT_MAX else None
     except OSError as error:
@@ -225,7 +228,7 @@ def runs(command: list[str]) -> bool:
     return done.returncode == 0
 
 
-def run(command: list[str], scratch: str, what: str) -> str:
+def run(command: list[str], folder: Path, scratch: str, what: str) -> str:
     """Run a command and return what it said; no setting of pip's, uv's or Python's reaches it."""
     kept = {
         name: value
@@ -244,7 +247,13 @@ def run(command: list[str], scratch: str, what: str) -> str:
     said = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode:
         lines = "\n  ".join(said.splitlines()[-8:])
-        raise Stop(1, f"{what} failed:\n  {lines}", "Nothing of it was left behind.")
+        free = shutil.disk_usage(scratch).free, shutil.disk_usage(folder).free
+        raise Stop(
+            1,
+            f"{what} failed:\n  {lines}",
+            f"Nothing of it was left behind. {free[1] >> 20:,} MiB are free in {folder}, and "
+            f"{free[0] >> 20:,} MiB for temporary files: is that enough?",
+        )
     return said
 
 
@@ -270,8 +279,8 @@ def install(requirements: Path, folder: Path, scratch: str) -> None:
             f"This Python ({here}) has neither ensurepip nor pip, and there is no uv.",
             "Install one of them from this system's own packages (Debian and Ubuntu: python3-venv).",
         )
-    run(make, scratch, "Making the environment")
-    run(command, scratch, "Installing the wheels")
+    run(make, folder, scratch, "Making the environment")
+    run(command, folder, scratch, "Installing the wheels")
 
 
 def prepare(folder: Path) -> None:
@@ -327,10 +336,11 @@ def main(words: list[str]) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="archiver-install-") as scratch:
             install(requirements, folder, scratch)
-            run([archiver, "--version"], scratch, "Starting archiver")
+            run([archiver, "--version"], folder, scratch, "Starting archiver")
             # What is compiled has to load here too.
             parts = "import archiver.operations.bundle.intake, archiver.operations.restore.run"
-            run([str(folder / "bin" / "python"), "-I", "-c", parts], scratch, "Starting archiver")
+            python = str(folder / "bin" / "python")
+            run([python, "-I", "-c", parts], folder, scratch, "Starting archiver")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -342,11 +352,23 @@ def main(words: list[str]) -> int:
 def chosen_folder(arguments: list[str]) -> Path:
     """Return where to install: what was named, or a folder at home."""
     if arguments:
-        return Path(arguments[0]).absolute()
-    home = os.environ.get("HOME") or ""
-    if not Path(home or "/nowhere").is_dir():
-        raise Stop(2, "There is no home folder here.", "Name a folder: sh tools/install.sh FOLDER")
-    return Path(home).absolute() / "archiver"
+        folder = Path(arguments[0]).absolute()
+    else:
+        home = os.environ.get("HOME") or ""
+        if not Path(home or "/nowhere").is_dir():
+            raise Stop(
+                2, "There is no home folder here.", "Name a folder: sh tools/install.sh FOLDER"
+            )
+        folder = Path(home).absolute() / "archiver"
+    # Programs of a virtual environment start by a line of the shell that has its path in double quotes.
+    if UNFIT.search(str(folder)):
+        raise Stop(
+            2,
+            f"{str(folder)!a} cannot be where programs start from: its name has a line feed, or one of "
+            ': " $ ` and the backslash.',
+            "Name a folder without: sh tools/install.sh FOLDER",
+        )
+    return folder
 
 
 def report(archiver: str, wheels: int, volume: Path) -> None:
@@ -380,5 +402,9 @@ if __name__ == "__main__":
         sys.stderr.write("install.py: Interrupted.\n")
         sys.exit(130)
     except OSError as error:
-        sys.stderr.write(f"install.py: {error}\n")
+        sys.stderr.write(
+            f"install.py: {ascii(error.filename)[1:-1] if error.filename else 'This machine'}: "
+            f"{error.strerror or error}.\nNothing was installed. Name a folder on a disk with room, that "
+            "you may write to and start programs from: sh tools/install.sh FOLDER\n"
+        )
         sys.exit(1)

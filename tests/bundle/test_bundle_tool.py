@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -425,6 +426,25 @@ def test_what_a_run_that_was_killed_left_is_begun_anew(stick, tmp_path):
     assert not into.exists()
 
 
+@pytest.mark.parametrize("name", ["a:b", 'a"b', "a$HOME", "a`b", "a\\b", "a\nb"])
+def test_a_folder_from_which_no_program_starts_is_refused_before_anything_is_made(
+    stick, tmp_path, name
+):
+    done = install(stick, tmp_path / "new" / name)
+    assert done.returncode == 2
+    assert "cannot be where programs start from" in done.stderr
+    assert "Name a folder without" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pipe_in_the_place_of_a_document_is_not_waited_for(stick, tmp_path):
+    (stick / "bundle.json").unlink()
+    os.mkfifo(stick / "bundle.json")
+    done = install(stick, tmp_path / "into")
+    assert done.returncode == 20
+    assert "is damaged" in done.stderr
+
+
 def test_another_python_is_told_which(bring_tool, tmp_path):
     volume = bring_tool(targets=["linux-x86_64,py398"])
     done = install(volume, tmp_path / "into")
@@ -445,6 +465,7 @@ def test_an_install_that_fails_leaves_nothing(stick, tmp_path):
     done = install(stick, tmp_path / "into")
     assert done.returncode == 1
     assert "Starting archiver failed" in done.stderr
+    assert f"MiB are free in {tmp_path / 'into'}" in done.stderr
     assert not (tmp_path / "into").exists()
 
 
@@ -483,6 +504,13 @@ def test_pip_or_uv_installs_where_there_is_no_ensurepip(stick, tmp_path, monkeyp
     monkeypatch.setattr(module, "runs", lambda _: False)
     with pytest.raises(module.Stop, match="has neither ensurepip nor pip, and there is no uv"):
         module.install(stick / "tools" / "list.txt", into, str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence_and_the_next_step(stick):
+    done = install(stick, "/proc/archiver")
+    assert done.returncode == 1
+    assert "install.py: /proc/archiver: No such file or directory." in done.stderr
+    assert "Name a folder on a disk with room" in done.stderr
 
 
 def test_the_far_side_takes_the_models_in_and_not_the_tool(stick, bring, far):
