@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 import click
 
 from archiver.cli import output
 from archiver.cli.options import common, open_archive
-from archiver.errors import explain_system_error
 from archiver.text import human_bytes, plural, printable
 
 
@@ -34,22 +31,11 @@ def command(target: Path) -> None:
     """
     from archiver.archive.bundles.records import file_of
     from archiver.operations.inventory import inventory
-    from archiver.storage.filesystem import sync_folder
+    from archiver.storage.files import write_over
 
     held = inventory(open_archive())
     data = file_of(held)
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise explain_system_error(error, "the inventory was written") from error
+    write_over(target, data)
     output.record(
         "inventory",
         file=str(target),
