@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from archiver.archive.destination import holds_pieces, is_unfinished, open_folder, writing
+from archiver.archive.destination import (
+    ExistingFileError,
+    holds_pieces,
+    is_unfinished,
+    open_folder,
+    writing,
+)
 from archiver.errors import LockedError, UsageError, explain_system_error
 from archiver.export.modelpack import REF_NAME
 from archiver.export.text import document
@@ -95,7 +101,10 @@ class OciLayout:
                 return digest
             with writing(path) as writer:
                 writer.write(memoryview(data))
-                writer.accept()
+                try:
+                    writer.accept()
+                except ExistingFileError:  # a run beside this one may have been quicker
+                    holds_pieces(path, len(data), iter([memoryview(data)]))
         except UsageError:
             raise self.wrong_blob(digest) from None
         return digest
