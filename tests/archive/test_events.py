@@ -129,6 +129,10 @@ WRITTEN = {
         events.BundleImported("b", "a", ("s",), "p"),
         '{"archive":"a","bundle":"b","place":"p","snapshots":["s"]}',
     ),
+    '"receipt-accepted"': (
+        events.ReceiptAccepted("p", A, "{}\n", "s"),
+        f'{{"place":"p","receipt":"{A}","signature":"s","text":"{{}}\\n"}}',
+    ),
     '"acknowledged"': (events.Acknowledged("gone", "main"), '{"fact":"gone","name":"main"}'),
 }
 
