@@ -34,6 +34,13 @@ INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exi
 /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs:
 	command -v $(@F) || { $(call INSTALL,$(@F)); }
 
+# Volumes are written to a stick with exFAT, where the system lets one be mounted.
+/usr/sbin/mkfs.exfat:
+	command -v $@ || { $(call INSTALL,exfatprogs); }
+
+/usr/sbin/mount.exfat-fuse:
+	command -v $@ || { $(call INSTALL,exfat-fuse); }
+
 # The page of a report is looked at in a real browser.
 /usr/bin/chromium:
 	$(call INSTALL,chromium)
@@ -76,7 +83,8 @@ $(LATIN):
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones. Files go in the order of tests/conftest.py, longest first: by
 # itself xdist sends those with the fewest tests last, and these take the longest.
-test: $(STAMP) $(READER) check | $(REGISTRY) /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze $(LATIN)
+test: $(STAMP) $(READER) check | $(REGISTRY) /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
+	/usr/sbin/mkfs.exfat /usr/sbin/mount.exfat-fuse $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
