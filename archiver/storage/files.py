@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import os
 import secrets
 import stat as stat_module
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 _PIECE: Final = 4 << 20
 _SYNC_EVERY: Final = 64 << 20
 """Bytes after which a growing file is brought to the disk."""
+_TOKEN: Final = 4
+"""Bytes of chance in the name of a file that will replace another,"""
+_TRIES: Final = 3
+"""and how many names are tried."""
 _UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
 """What a medium answers that has lost bytes."""
 
@@ -255,11 +261,53 @@ def write_over(path: Path, data: bytes) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise UsageError(f"{path} is no file.", hint="Choose another name.")
-    new = target.with_name(f".{target.name[:200]}-{secrets.token_hex(4)}")
-    write_new(new, data)
+    prefix = f".{target.name[:200]}-"
     try:
-        new.replace(target)
-        sync_folder(target.parent)
+        _remove_abandoned(target.parent, prefix)
+        new, handle = _begin_locked(target.parent, prefix)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+                # Before the lock is let go of: until then nobody takes it for abandoned.
+                new.replace(target)
+            sync_folder(target.parent)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+    except FileNotFoundError:
+        raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise explain_system_error(error, f"{path} was written") from error
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Delete what runs that were killed had begun: a lock that is free says that nobody writes there."""
+    for path in folder.glob(f"{glob.escape(prefix)}{'[0-9a-f]' * (2 * _TOKEN)}"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _begin_locked(folder: Path, prefix: str) -> tuple[Path, int]:
+    """Return a new file and its handle, locked where the filesystem has locks."""
+    for left in reversed(range(_TRIES)):
+        path = folder / f"{prefix}{secrets.token_hex(_TOKEN)}"
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        held = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = False
+        except OSError:
+            break  # no locks here, for nobody
+        # Before it was locked it looked abandoned: it may be deleted.
+        if (held and os.fstat(handle).st_nlink) or not left:
+            break
+        os.close(handle)
+    return path, handle
