@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from datetime import timedelta
 
 import pytest
 from blake3 import blake3
@@ -71,8 +72,10 @@ def test_on_a_read_only_medium_too(weights, run, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
-def test_repair_makes_a_new_seal(weights, run, repair, sound, damage):
+def test_repair_makes_a_new_seal(weights, run, repair, sound, damage, monkeypatch):
     old = only_seal(weights)
+    later = text.wall_clock() + timedelta(minutes=1)  # in the same second it would be the same seal
+    monkeypatch.setattr(text, "_machine_clock", lambda: later)
     damage(old)
     audit = run("audit", "-q", "--json", "-C", weights)
     assert audit.codes & {"seal-missing", "seal-damaged"}
