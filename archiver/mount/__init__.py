@@ -1,0 +1,1 @@
+"""Snapshots as a folder of plain read-only files, by FUSE."""
