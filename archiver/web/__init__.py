@@ -1,1 +1,1 @@
-"""The archive as a hub for other machines, and its pages for people. Read-only; knows nothing that is not asked of the rooms below."""
+"""The archive as a hub for other machines, and its pages for people: read-only, no logic of its own."""
