@@ -31,7 +31,7 @@ from archiver.errors import (
 )
 from archiver.names import unportable
 from archiver.storage.direct import BLOCK_ALIGN, DirectFile
-from archiver.storage.files import EarlySync
+from archiver.storage.files import EarlySync, name_new
 from archiver.storage.filesystem import sync_folder, try_lock
 
 if TYPE_CHECKING:
@@ -155,13 +155,7 @@ class Writer:
         if self._replace:
             self._temporary.rename(self.path)
             return
-        try:
-            os.link(self._temporary, self.path)
-        except OSError:
-            # Taken, or no hard links on this filesystem: then rename, after a last look.
-            if os.path.lexists(self.path):
-                raise FileExistsError from None
-            self._temporary.rename(self.path)
+        name_new(self._temporary, self.path)
 
     def close(self) -> None:
         """Let go; an unaccepted file vanishes."""

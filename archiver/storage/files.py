@@ -27,7 +27,7 @@ from archiver.errors import (
 from archiver.storage.filesystem import follow_folder, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 _PIECE: Final = 4 << 20
@@ -233,24 +233,15 @@ def require_place(path: Path) -> None:
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write ``data`` to ``path`` and make it durable; UsageError if there is something already."""
+    """Write ``data`` to ``path`` durably: the whole of it is there, or nothing.
+
+    Raise UsageError if there is something already, or no folder for it.
+    """
+    require_absent(path)
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(handle)
-            sync_folder(path.parent)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        _write_beside(path, data, mode, lambda new: name_new(new, path))
     except FileExistsError:
         raise UsageError(f"{path} is there already.", hint="Choose another name.") from None
-    except FileNotFoundError:
-        raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
-    except OSError as error:
-        raise explain_system_error(error, f"{path} was written") from error
 
 
 def write_over(path: Path, data: bytes) -> None:
@@ -261,21 +252,41 @@ def write_over(path: Path, data: bytes) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise UsageError(f"{path} is no file.", hint="Choose another name.")
-    prefix = f".{target.name[:200]}-"
+    _write_beside(target, data, 0o666, lambda new: new.replace(target))
+
+
+def name_new(temporary: Path, path: Path) -> None:
+    """Give a whole file its name; raise FileExistsError if that is taken, and leave what is there."""
     try:
-        _remove_abandoned(target.parent, prefix)
-        new, handle = _begin_locked(target.parent, prefix)
+        os.link(temporary, path)
+    except OSError:
+        # Taken, or no hard links on this filesystem: then rename, after a last look.
+        if os.path.lexists(path):
+            raise FileExistsError from None
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+
+
+def _write_beside(path: Path, data: bytes, mode: int, name: Callable[[Path], object]) -> None:
+    """Write a file beside ``path``, make it durable, and have ``name`` give it its own name."""
+    prefix = f".{path.name[:200]}-"
+    try:
+        _remove_abandoned(path.parent, prefix)
+        new, handle = _begin_locked(path.parent, prefix, mode)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(handle)
                 # Before the lock is let go of: until then nobody takes it for abandoned.
-                new.replace(target)
-            sync_folder(target.parent)
+                name(new)
+            sync_folder(path.parent)
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+    except FileExistsError:
+        raise
     except FileNotFoundError:
         raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
     except OSError as error:
@@ -294,11 +305,11 @@ def _remove_abandoned(folder: Path, prefix: str) -> None:
                 os.close(handle)
 
 
-def _begin_locked(folder: Path, prefix: str) -> tuple[Path, int]:
+def _begin_locked(folder: Path, prefix: str, mode: int) -> tuple[Path, int]:
     """Return a new file and its handle, locked where the filesystem has locks."""
     for left in reversed(range(_TRIES)):
         path = folder / f"{prefix}{secrets.token_hex(_TOKEN)}"
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
         held = True
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

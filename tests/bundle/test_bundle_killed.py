@@ -95,6 +95,22 @@ def test_an_inventory_that_is_killed_is_the_old_one_or_the_new(tiny, zygote, tmp
     assert [path.name for path in out.iterdir()] == ["inventory.json"]
 
 
+def test_a_new_file_that_a_command_is_killed_at_is_there_whole_or_not_at_all(
+    tiny, zygote, tmp_path
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    target, whole, ended = out / "bom.json", tmp_path / "bom.json", None
+    command = ("export", "-q", "-C", tiny.root, REPO, "--bom", "-o")
+    assert zygote.run(*command, whole).code == 0
+    for _, ended in steps(zygote, (*command, target), out):  # noqa: B007 - the last one is looked at
+        if target.exists():
+            assert target.read_bytes() == whole.read_bytes()
+            target.unlink()
+    assert ended.code == 0, ended.err
+    assert not any(out.iterdir())
+
+
 def test_a_restore_from_volumes_that_is_killed_goes_on(tiny, zygote, tmp_path):
     out, wanted, ended = tmp_path / "out", files_below(tiny.model(REPO)), None
     command = ("bundle", "restore", "-q", tiny.models / "bundle", out)

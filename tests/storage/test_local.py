@@ -11,7 +11,8 @@ import pytest
 from kit.store import host, publish
 from kit.users import POWERLESS, python_as
 
-from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError
+from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError, UsageError
+from archiver.storage.files import write_new
 from archiver.storage.local import LocalStore
 
 NAME = "packs/ab/abc.pack"
@@ -412,3 +413,29 @@ def test_a_store_that_cannot_be_written_says_so(store, root, monkeypatch):
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ArchiverError, match="cannot be written to"):
         store.require_writable()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_has_its_name_only_when_it_is_durable(tmp_path, monkeypatch, links):
+    target, there = tmp_path / "new", []
+    real = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            there.append(target.exists())
+        real(handle)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    write_new(target, b"data", 0o600)
+    assert there == [False]
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with pytest.raises(UsageError):
+        write_new(target, b"other")
+    assert target.read_bytes() == b"data"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
