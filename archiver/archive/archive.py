@@ -47,6 +47,7 @@ from archiver.errors import (
     raise_damage,
     skip_damaged,
 )
+from archiver.storage.files import require_outside
 from archiver.storage.local import LocalStore
 from archiver.tensors.cuts import SEGMENT_MAX
 from archiver.text import utc_now
@@ -158,6 +159,11 @@ class Archive:
                 f"{', '.join(self.info.features.write)}.",
                 hint="Use a newer archiver to add to it; reading is possible with this one.",
             )
+
+    def require_outside(self, path: Path, hint: str = "Choose another folder.") -> None:
+        """Raise UsageError if ``path`` lies in the archive: no place for what is none of its files."""
+        if self.store.folder is not None:
+            require_outside(path, self.store.folder.path, hint)
 
     # ---- seals
 

@@ -11,7 +11,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.options import common, key_option, open_archive
 from archiver.cli.progress import IndexMeter
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -32,21 +32,12 @@ def command(to: Path | None, keys: tuple[str, ...]) -> None:
     from archiver.report.facts import collect
 
     archive = open_archive(reading=True)
-    _require_outside(to, archive)
+    if to is not None:
+        archive.require_outside(to, "The page lies there anyway: leave --to away.")
     with IndexMeter() as meter:
         facts = collect(archive, meter, keys=keys)
     output.record("report", **msgspec.to_builtins(facts))
     _write(archive, facts, to)
-
-
-def _require_outside(to: Path | None, archive: Archive) -> None:
-    """Raise UsageError if the page would be written over a file of the archive."""
-    if to is None or archive.store.folder is None:
-        return
-    if to.resolve().is_relative_to(archive.store.folder.path.resolve()):
-        raise UsageError(
-            f"{to} lies in the archive, where the page is anyway.", hint="Leave --to away."
-        )
 
 
 def _write(archive: Archive, facts: Facts, to: Path | None) -> None:

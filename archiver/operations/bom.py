@@ -64,7 +64,8 @@ def bom_file(archive: Archive, snapshot: Snapshot) -> tuple[bytes, BomReport]:
 
 
 def export_bom(archive: Archive, snapshot: Snapshot, target: Path) -> BomReport:
-    """Write it to ``target``; raise UsageError if something is there already."""
+    """Write it to ``target``; raise UsageError if something is there already, or the archive is."""
+    archive.require_outside(target, "Name a file in another folder.")
     data, report = bom_file(archive, snapshot)
     write_new(target, data)
     return msgspec.structs.replace(report, file=str(target))

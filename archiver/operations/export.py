@@ -60,6 +60,7 @@ def export_manifest(
     The first signature, by a key that the policy trusts if there is one, is ``target``.minisig.
     Raise UsageError if one of these files is there already; then nothing was written.
     """
+    archive.require_outside(target, "Name a file in another folder.")
     data, report = manifest_file(archive, snapshot, readable=readable)
     files = {target: data}
     if not readable:
@@ -129,6 +130,7 @@ def export_model_signature(
     archive: Archive, snapshot: Snapshot, key: EcKey, target: Path
 ) -> SignatureReport:
     """Write the signature to ``target``; raise UsageError if something is there already."""
+    archive.require_outside(target, "Name a file in another folder.")
     data, report = model_signature(archive, snapshot, key)
     write_new(target, data)
     return msgspec.structs.replace(report, file=str(target))

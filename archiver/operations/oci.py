@@ -114,9 +114,10 @@ def export_oci(archive: Archive, request: OciRequest, progress: Progress) -> Oci
         DamageError: The manifest, or a file that the artifact's documents are made of, is damaged.
         HostileNameError: The manifest lists a file that may not be written to any folder.
         NoSpaceError: The disk is full, or has no room for the blobs.
-        UsageError: The folder holds something else, or the name is taken.
+        UsageError: The folder holds something else or lies in the archive, or the name is taken.
     """
     snapshot, seal = request.snapshot, request.snapshot.seal
+    archive.require_outside(request.folder)
     name = request.name or seal.revision
     if not is_name(name):
         raise UsageError(

@@ -44,7 +44,7 @@ from archiver.errors import (
     skip_damaged,
 )
 from archiver.smoke.receipt import last_tested
-from archiver.storage.files import explain, require_place, write_new
+from archiver.storage.files import explain, require_outside, require_place, write_new
 from archiver.storage.store import local_folder
 from archiver.text import plural, printable, utc_now
 
@@ -93,10 +93,7 @@ class WriteRequest(NamedTuple):
 
         In the folder of the archive it would be one more file to ask about.
         """
-        if self.path.resolve().is_relative_to(archive.resolve()):
-            raise UsageError(
-                f"{self.path} lies in the archive.", hint="Name a file in another folder."
-            )
+        require_outside(self.path, archive, "Name a file in another folder.")
         for path in (self.path, self.signature):
             if path is not None:
                 require_place(path)

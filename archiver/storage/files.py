@@ -216,6 +216,12 @@ def require_absent(path: Path) -> None:
         raise UsageError(f"{path} is there already.", hint="Choose another name.")
 
 
+def require_outside(path: Path, archive: Path, hint: str) -> None:
+    """Raise UsageError if ``path`` lies in ``archive``, where it would be one more file to ask about."""
+    if path.resolve().is_relative_to(archive.resolve()):
+        raise UsageError(f"{path} lies in the archive.", hint=hint)
+
+
 def require_place(path: Path) -> None:
     """Check that ``path`` can be written later, as far as can be told now: for what takes long to make.
 

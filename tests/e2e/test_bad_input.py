@@ -307,3 +307,34 @@ def test_any_one_file_lost_or_rotten(hub, archive, mirror, cli, tmp_path, how):
         if not must and "packs" not in name:
             assert (got.code, listed.code) == (0, 0), (name, got, listed)
         shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("restore", REPO, "{}"),
+        ("restore", REPO, "{}", "--layout", "hf-cache"),
+        ("restore", REPO, "{}", "--tensor", "w"),
+        ("export", REPO, "--oci", "{}"),
+        ("export", REPO, "--bom", "-o", "{}"),
+        ("manifest", "export", REPO, "-o", "{}"),
+        ("bundle", "export", REPO, "--to", "{}", "--volume-size", "32MiB"),
+        ("receipt", "write", "-o", "{}"),
+        ("audit", "--report", "{}"),
+        ("report", "--to", "{}"),
+    ],
+)
+def test_what_is_written_for_others_is_not_written_into_the_archive(
+    served, mirror, archive, cli, tmp_path, words, link
+):
+    assert mirror().code == 0
+    before = set(files_below(archive))
+    target = archive / "packs" / "out"
+    if link:
+        (tmp_path / "elsewhere").symlink_to(archive)
+        target = tmp_path / "elsewhere" / "out"
+    refused = cli(*(word.format(target) for word in words), "-C", archive)
+    assert refused.code == 2, refused.err
+    assert f"{target} lies in the archive." in refused.err
+    assert set(files_below(archive)) == before

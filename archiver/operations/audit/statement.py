@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -15,11 +13,11 @@ from archiver.archive.events import TOOL, AuditLimits, Sample
 from archiver.archive.places import own_place
 from archiver.archive.records import canonical
 from archiver.archive.signing.signatures import beside
-from archiver.errors import UsageError
 from archiver.storage.files import require_place, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Audited
@@ -171,13 +169,7 @@ class ReportFile(NamedTuple):
 
         A report is about an archive; in it, it would be one more file to ask about.
         """
-        folder = archive.store.folder
-        if folder and Path(os.path.realpath(self.path)).is_relative_to(
-            os.path.realpath(folder.path)
-        ):
-            raise UsageError(
-                f"{self.path} lies in the archive.", hint="Name a file in another folder."
-            )
+        archive.require_outside(self.path, "Name a file in another folder.")
         for path in (self.path, self.signature):
             if path is not None:
                 require_place(path)

@@ -210,11 +210,7 @@ class _Run:
                 f"{to} lies on a disk that is not mounted at {look.unmounted}.",
                 hint="Nothing was written. Mount it, or choose another folder.",
             )
-        folder = self._archive.store.folder
-        if folder is not None and to.resolve().is_relative_to(folder.path.resolve()):
-            raise UsageError(
-                f"{to} lies in the archive itself.", hint="Write the volumes to another folder."
-            )
+        self._archive.require_outside(to)
         if to.exists() and not to.is_dir():
             raise UsageError(f"{to} is not a folder.", hint="Choose a folder for the volumes.")
         if self._request.volume_size < VOLUME_LEAST:

@@ -94,9 +94,10 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         DamageError: The manifest cannot be read, or says what no manifest may.
         NoSpaceError: The disk is full, or has no room for the files.
         DeniedError: Nothing may be written at the destination.
-        UsageError: No file fits, or the destination is not a folder.
+        UsageError: No file fits, or the destination is not a folder, or lies in the archive.
     """
     snapshot, destination, seal = request.snapshot, request.destination, request.snapshot.seal
+    archive.require_outside(destination)
     files, vouching, paths = selected_files(archive, snapshot, request.patterns)
     size = sum(entry.size for entry in files)
     progress.expect(len(files), size)

@@ -71,6 +71,7 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
     DamageError if the tensor's bytes are damaged.
     """
     snapshot, name, path = request.snapshot, request.tensor, request.destination
+    archive.require_outside(path)
     entry, tensor = _find_tensor(archive, request)
     suffix, header, padding = _framed(entry, tensor)
     if path.suffix in {SAFETENSORS, GGUF} - {suffix}:
