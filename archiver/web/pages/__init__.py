@@ -1,0 +1,1 @@
+"""The pages for people: what is held, what it is worth, and where it came from. They change nothing."""

@@ -1,0 +1,76 @@
+"""Which address is which page, and what is shown where there is none, or the archive is damaged."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from starlette.routing import Route
+
+from archiver.errors import ArchiverError, DamageError, UsageError
+from archiver.web.pages.rendering import STATIC, page, static_answer
+from archiver.web.pages.repositories import RepositoriesPage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from archiver.archive.archive import Archive
+
+    View = Callable[[Request], Response]
+
+_log = logging.getLogger(__name__)
+_NOT_FOUND = 404
+_FAILED = 500
+
+
+class Serving(Protocol):
+    """What the pages need of what is served."""
+
+    @property
+    def archive(self) -> Archive:
+        """The archive, opened."""
+
+
+def page_routes(serving: Serving) -> list[Route]:
+    """Return the pages of an archive. Each view runs in a thread."""
+    archive = serving.archive
+    repositories = RepositoriesPage(archive)
+    views: tuple[tuple[str, View], ...] = (
+        ("/", repositories.answer),
+        ("/repositories", repositories.answer),
+    )
+    return [
+        Route(f"{STATIC}/{{digest}}/{{name}}", static_answer),
+        *(Route(path, _explained(archive, view)) for path, view in views),
+    ]
+
+
+def not_found(request: Request, archive: Archive) -> Response:
+    """Return the page that says that there is none."""
+    facts = {"title": "There is no such page", "message": "", "hint": ""}
+    return page(request, "problem.html", facts, archive=archive, status=_NOT_FOUND)
+
+
+def _explained(archive: Archive, view: View) -> View:
+    """Return the view, whose errors are pages that say what happened and what to do next."""
+
+    def answer(request: Request) -> Response:
+        try:
+            return view(request)
+        except UsageError as error:
+            status, title = _NOT_FOUND, "This is not held here"
+            message, hint = error.message, error.hint
+        except DamageError as error:
+            status, title = _FAILED, "This cannot be read"
+            message, hint = error.message, error.hint
+        except ArchiverError as error:
+            status, title = _FAILED, "This could not be shown"
+            message, hint = error.message, error.hint
+        _log.info("%s: %s", request.url.path, message)
+        facts = {"title": title, "message": message, "hint": hint}
+        return page(request, "problem.html", facts, archive=archive, status=status)
+
+    return answer
