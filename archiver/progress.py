@@ -9,6 +9,10 @@ stop_requested: Final = threading.Event()
 """Set once the run is to end: a thread that waits for other processes stops waiting."""
 
 
+class StoppedError(Exception):
+    """The run has ended: a thread that still works for it ends too. Nobody hears of it."""
+
+
 def pause(seconds: float) -> None:
     """Wait so long; raise KeyboardInterrupt at once when the run is to end."""
     if stop_requested.wait(seconds):

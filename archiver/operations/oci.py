@@ -31,7 +31,7 @@ from archiver.export.modelpack import MANIFEST_MAX, artifact
 from archiver.export.oci_layout import OciLayout, is_name
 from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths
-from archiver.progress import stop_requested
+from archiver.progress import StoppedError, stop_requested
 from archiver.storage.filesystem import free_bytes
 from archiver.text import human_bytes
 
@@ -198,10 +198,6 @@ def _failure(
     )
 
 
-class _StoppedError(Exception):
-    """The run has ended; a thread that still compares a blob ends too."""
-
-
 class _Run:
     """Writes blobs, many at a time."""
 
@@ -257,7 +253,7 @@ class _Run:
 
     def _require_running(self, _count: int) -> None:
         if self._stopped or stop_requested.is_set():
-            raise _StoppedError
+            raise StoppedError
 
     def wrote(self, count: int) -> None:
         """Tell of bytes that were written."""

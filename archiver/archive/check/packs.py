@@ -16,6 +16,7 @@ from archiver.archive.findings import Code, Finding
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.format import STORED_MAX
 from archiver.archive.packs.reader import DECODER_BYTES
+from archiver.progress import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -63,10 +64,6 @@ def unsealed_packs(archive: Archive, expected: Iterable[ExpectedPack]) -> list[E
 _POLL_SECONDS: Final = 0.5
 
 
-class _StoppedError(Exception):
-    """The run has ended; a thread that still reads ends too."""
-
-
 class PackCheck:
     """Checks packs, each at most once; what is wrong with them is added to ``findings``.
 
@@ -107,7 +104,7 @@ class PackCheck:
 
         def advance(size: int) -> None:
             if stop.is_set():
-                raise _StoppedError
+                raise StoppedError
             self._progress.advance(size, fetched=True)
 
         workers = self._memory.workers(DECODER_BYTES + STORED_MAX)

@@ -25,6 +25,7 @@ from archiver.archive.parity.sidecar import (
 )
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
+from archiver.progress import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,10 +99,6 @@ class _FileResult(msgspec.Struct, frozen=True):
     failure: ProtectionFailure | None = None
 
 
-class _StoppedError(Exception):
-    """The run has ended; a thread that still works ends too."""
-
-
 class _Run:
     """One run. Files and groups have threads of their own, so that none waits for itself."""
 
@@ -163,7 +160,7 @@ class _Run:
 
     def _advance(self, count: int) -> None:
         if self._stop.is_set():
-            raise _StoppedError
+            raise StoppedError
         self._progress.advance(count, fetched=True)
 
     def _protect_open(self, name: str, reader: Reader) -> _FileResult:

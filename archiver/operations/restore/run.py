@@ -44,7 +44,7 @@ from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths, portable_paths
 from archiver.operations.restore.files import failure_of, selected_files
 from archiver.operations.restore.report import RenamedFile, RestoreReport
-from archiver.progress import stop_requested
+from archiver.progress import StoppedError, stop_requested
 from archiver.storage.filesystem import free_bytes
 from archiver.text import human_bytes
 from archiver.upstream.hub_cache import CacheDestination, RefSkipped, blob_oid
@@ -193,10 +193,6 @@ def _is_plain(name: str) -> bool:
     except ArchiverError:
         return False
     return True
-
-
-class _StoppedError(Exception):
-    """The run has ended; a thread that still compares a file ends too."""
 
 
 class _Run:
@@ -354,7 +350,7 @@ class _Run:
 
     def _require_running(self, _count: int) -> None:
         if self._stopped or stop_requested.is_set():
-            raise _StoppedError
+            raise StoppedError
 
 
 class _RestoredFile:

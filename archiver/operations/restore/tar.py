@@ -38,7 +38,7 @@ from archiver.errors import ArchiverError, DamageError, explain_system_error
 from archiver.memory import MemoryBudget, trim
 from archiver.operations.restore.files import failure_of, selected_files
 from archiver.operations.restore.report import RestoreReport
-from archiver.progress import stop_requested
+from archiver.progress import StoppedError, stop_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -239,10 +239,6 @@ def _record(key: str, value: str) -> bytes:
     return str(size).encode() + body
 
 
-class _StoppedError(Exception):
-    """The run has ended; what is being proven ahead ends too."""
-
-
 class _Proven(NamedTuple):
     """What was found out of a file: ``error`` if it is not right, and all of it if it is a small one."""
 
@@ -292,7 +288,7 @@ class _Source:
 
     def _require_running(self) -> None:
         if self._stopped or stop_requested.is_set():
-            raise _StoppedError
+            raise StoppedError
 
 
 class _Kept(Nowhere):
