@@ -73,6 +73,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "manifest": ("manifest", "Export or show manifests."),
         "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
     },
+    "Serve": {
+        "serve": ("serve", "Serve the archive to other machines as a hub."),
+    },
     "Trust": {
         "keys": ("keys", "Make or show the keys that sign what an archive holds."),
         "sign": ("sign", "Sign every snapshot, and the newest events of the journal."),

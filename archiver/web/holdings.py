@@ -1,0 +1,336 @@
+"""What an archive holds, as a hub would list it: repositories, their revisions, branches and tags.
+
+It is read from seals and the journal, and again when these may have changed. Where a branch or a tag
+points is what the journal saw last of those commits that are held: what upstream points at and nobody
+has mirrored cannot be served.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from archiver.archive.events import Sighted, UpstreamChanged
+from archiver.archive.seals import Snapshot, with_digits
+from archiver.errors import skip_damaged
+from archiver.names import DATASET, HUGGING_FACE, MODEL, RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.events import Event
+    from archiver.archive.records import FileFacts
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+KINDS: Final = (MODEL, DATASET)
+"""Types of repositories that are served."""
+SHORT_COMMIT: Final = 7
+"""So many digits name a commit, where no other begins so."""
+_FRESH_SECONDS: Final = 1.0
+"""So long what was read counts as it is, or this many times as long as it took to read:"""
+_FRESH_TIMES: Final = 20
+_FILES_KEPT: Final = 200_000
+"""Files that are kept listed, of all snapshots together: of half a kilobyte each."""
+_CARDS_KEPT: Final = 512
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_NO_TIME: Final = "1970-01-01T00:00:00"
+
+
+class Revision(NamedTuple):
+    """A revision that is held, by the snapshot that a restore of it would take."""
+
+    commit: str
+    snapshot: Snapshot
+
+    @property
+    def time(self) -> str:
+        """The time of the commit, or else of the seal, as the Hub writes it."""
+        committed = self.snapshot.seal.committed
+        told = "" if isinstance(committed, msgspec.UnsetType) else committed
+        match = _TIME.match(told) or _TIME.match(self.snapshot.seal.sealed)
+        return f"{match[0] if match else _NO_TIME}.000Z"
+
+
+@dataclass(frozen=True)
+class HeldRepository:
+    """A repository of which a revision is held.
+
+    Attributes:
+        source: Where it came from, and what it is called there.
+        revisions: Commit -> revision, the newest first.
+        main: The commit that the repository's name alone means.
+        branches: Name -> commit, of those that are held; the main branch among them.
+        tags: Likewise.
+        attributes: What the journal knows of it upstream (`archiver.archive.watch.Attribute`).
+    """
+
+    source: RepositoryName
+    revisions: Mapping[str, Revision]
+    main: str
+    branches: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        """What it is called here: as upstream does, and the hub before it unless that is Hugging Face."""
+        return served_name(self.source)
+
+    @property
+    def kind(self) -> str:
+        """Whether it is a model or a dataset."""
+        return self.source.type
+
+    @property
+    def author(self) -> str:
+        """Whose it is; ``""`` where the name has no owner."""
+        return self.id.rpartition("/")[0]
+
+    def find(self, revision: str) -> Revision | None:
+        """Return what a branch, a tag or (the beginning of) a commit means; None if it is not held."""
+        name = revision
+        for prefix, refs in (("refs/heads/", self.branches), ("refs/tags/", self.tags)):
+            if revision.startswith(prefix):
+                commit = refs.get(revision.removeprefix(prefix))
+                return self.revisions[commit] if commit else None
+        if name in {"main", self.source.main_branch, "HEAD"}:
+            return self.revisions[self.main]
+        commit = self.branches.get(name) or self.tags.get(name) or ""
+        if commit or name in self.revisions:
+            return self.revisions[commit or name]
+        near = [each for each in self.revisions if each.startswith(name)]
+        return self.revisions[near[0]] if len(near) == 1 and len(name) >= SHORT_COMMIT else None
+
+
+def served_name(source: RepositoryName) -> str:
+    """Return what a repository is called here: ``Org/Name``, or ``modelscope.Org/Name`` of another hub.
+
+    Clients take no colon in a name. On Hugging Face itself nobody's name has a dot.
+    """
+    return source.name if source.hub == HUGGING_FACE else f"{source.hub}.{source.name}"
+
+
+class Catalog(NamedTuple):
+    """All repositories of a kind, by their served names in lowercase; and those that could not be named."""
+
+    repositories: Mapping[tuple[str, str], HeldRepository]
+    hidden: tuple[RepositoryName, ...] = ()
+    """Those whose served name another one has, which comes from Hugging Face."""
+
+    def find(self, kind: str, name: str) -> HeldRepository | None:
+        """Return the repository of this served name; case does not count."""
+        return self.repositories.get((kind, name.casefold()))
+
+    def of_kind(self, kind: str) -> Iterator[HeldRepository]:
+        """Yield those of a kind, by name."""
+        for (each, _), repository in sorted(self.repositories.items()):
+            if each == kind:
+                yield repository
+
+
+class Holdings:
+    """What an archive holds, read anew when it may have changed; threads may share it."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._catalog = Catalog({})
+        self._stale_at = float("-inf")
+        self._seen: tuple[object, ...] = ()
+        self._files: _Kept[str, tuple[FileFacts, ...]] = _Kept(_FILES_KEPT, len)
+        self._cards: _Kept[str, dict[str, Any]] = _Kept(_CARDS_KEPT, lambda _card: 1)
+
+    def catalog(self) -> Catalog:
+        """Return what is held now, or was a moment ago."""
+        if time.monotonic() < self._stale_at:
+            return self._catalog
+        # Whoever comes while another reads takes what was known; only the first of all has to wait.
+        wait = self._stale_at == float("-inf")
+        if self._reading.acquire(blocking=wait):
+            try:
+                if time.monotonic() >= self._stale_at:
+                    began = time.monotonic()
+                    self._refresh()
+                    took = time.monotonic() - began
+                    self._stale_at = time.monotonic() + max(_FRESH_SECONDS, _FRESH_TIMES * took)
+            finally:
+                self._reading.release()
+        return self._catalog
+
+    def _refresh(self) -> None:
+        snapshots = list(self._archive.snapshots(skip_damaged))
+        names = self._archive.journal.names()
+        seen = (tuple(each.id for each in snapshots), len(names), names[-1:])
+        if seen == self._seen:
+            return
+        refs = _Refs(self._archive.events(skip_damaged))
+        repositories: dict[tuple[str, str], HeldRepository] = {}
+        hidden: list[RepositoryName] = []
+        for group in _grouped(snapshots):
+            source = RepositoryName.parse(group[0].seal.repository)
+            if source.type not in KINDS:
+                continue
+            held = self._held(source, group, refs)
+            key = held.kind, held.id.casefold()
+            if key in repositories:
+                # Of Hugging Face's come first: another hub's is what has to stand back.
+                hidden.append(source)
+            else:
+                repositories[key] = held
+        self._catalog, self._seen = Catalog(repositories, tuple(hidden)), seen
+
+    def _held(
+        self, source: RepositoryName, snapshots: list[Snapshot], refs: _Refs
+    ) -> HeldRepository:
+        by_commit: dict[str, list[Snapshot]] = {}
+        for snapshot in snapshots:
+            by_commit.setdefault(snapshot.seal.revision, []).append(snapshot)
+        revisions = [
+            Revision(commit, self._archive.preferred(each)) for commit, each in by_commit.items()
+        ]
+        revisions.sort(key=lambda each: (each.time, each.snapshot.seal.sealed), reverse=True)
+        whole = {each.seal.revision for each in snapshots if each.seal.selection.whole}
+        pointed = refs.main_of(source)
+        digits = pointed if len(by_commit) > 1 and pointed in whole else ""
+        main = self._archive.preferred(with_digits(snapshots, digits)).seal.revision
+        branches, tags = refs.held(source, by_commit)
+        return HeldRepository(
+            source,
+            {each.commit: each for each in revisions},
+            main,
+            {source.main_branch: main} | branches | {source.main_branch: main},
+            tags,
+            refs.attributes(source),
+        )
+
+    # ---- of one revision
+
+    def files(self, snapshot: Snapshot) -> tuple[FileFacts, ...]:
+        """Return what the files of a snapshot are, by path; raise DamageError if its manifest is lost."""
+        digest = snapshot.seal.manifest.blake3
+        kept = self._files.get(digest)
+        if kept is None:
+            facts = self._archive.manifest_facts(snapshot.seal)
+            kept = tuple(sorted(facts.files, key=lambda each: each.path))
+            self._files.put(digest, kept)
+        return kept
+
+    def card(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Return what the card declares, as upstream has it: it may be anything. Raise likewise."""
+        digest = snapshot.seal.manifest.blake3
+        kept = self._cards.get(digest)
+        if kept is None:
+            kept = self._archive.manifest(snapshot.seal).source.card
+            self._cards.put(digest, kept)
+        return kept
+
+
+def _grouped(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
+    """Return the snapshots of each repository, those of Hugging Face first."""
+    groups: dict[str, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        groups.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
+    return [
+        group for _, group in sorted(groups.items(), key=lambda item: (":" in item[0], item[0]))
+    ]
+
+
+class _Refs:
+    """Where upstream was seen to point names at, by repository: every commit, the last one last."""
+
+    def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
+        self._seen: dict[str, dict[tuple[str, str], list[str]]] = {}
+        self._hearsay: dict[str, dict[tuple[str, str], list[str]]] = {}
+        self._main: dict[str, str] = {}
+        self._attributes: dict[str, dict[str, str]] = {}
+        # As their names stand: a restore takes the last of these for what upstream points at.
+        for _, event in sorted(events, key=lambda item: (item[1].time, item[0])):
+            repository = event.repository.casefold()
+            match event.detail:
+                case Sighted(name) as sighted:
+                    known = self._hearsay if sighted.hearsay else self._seen
+                    known.setdefault(repository, {}).setdefault(("", name), []).append(
+                        event.revision
+                    )
+                    if name == "main" and not sighted.hearsay:
+                        self._main[repository] = event.revision
+                case UpstreamChanged() as changed:
+                    self._add(repository, changed)
+                case _:
+                    pass
+
+    def _add(self, repository: str, changed: UpstreamChanged) -> None:
+        for change in changed.changes:
+            if change.what in {"branch", "tag"}:
+                commits = self._seen.setdefault(repository, {}).setdefault(
+                    (change.what, change.name), []
+                )
+                commits += [commit for commit in (change.before, change.after) if commit]
+            elif not change.name:
+                self._attributes.setdefault(repository, {})[change.what] = change.after
+
+    def main_of(self, source: RepositoryName) -> str:
+        """Return the commit that upstream's main branch was last seen at; ``""`` if it never was."""
+        return self._main.get(source.spelling.casefold(), "")
+
+    def attributes(self, source: RepositoryName) -> dict[str, str]:
+        """Return what was last seen of each attribute."""
+        return self._attributes.get(source.spelling.casefold(), {})
+
+    def held(
+        self, source: RepositoryName, commits: Mapping[str, object]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return branches and tags, each with the last commit it was seen at that is held.
+
+        A name of which nobody knows whether it is a branch or a tag counts as a branch.
+        """
+        key = source.spelling.casefold()
+        branches: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for known in (self._hearsay.get(key, {}), self._seen.get(key, {})):
+            listed = {name for kind, name in known if kind == "tag"}
+            for (kind, name), seen in known.items():
+                last = next((commit for commit in reversed(seen) if commit in commits), "")
+                if not last or name in commits:
+                    continue  # who mirrors a commit by its digits sees it under that name
+                (tags if kind == "tag" or (not kind and name in listed) else branches)[name] = last
+        return branches, {name: commit for name, commit in tags.items() if name not in branches}
+
+
+class _Kept(Generic[Key, Value]):
+    """What was read last, within a budget; threads may share it."""
+
+    def __init__(self, budget: int, weight: Callable[[Value], int]) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Key, Value] = OrderedDict()
+        self._budget = budget
+        self._weight = weight
+        self._used = 0
+
+    def get(self, key: Key) -> Value | None:
+        """Return what is kept; None if it is not."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        """Keep it, and let go what was used longest ago."""
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = value
+                self._used += self._weight(value)
+            while self._used > self._budget and len(self._kept) > 1:
+                _, least = self._kept.popitem(last=False)
+                self._used -= self._weight(least)
