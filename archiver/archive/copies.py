@@ -20,6 +20,7 @@ from archiver.archive.events import (
     Audited,
     Copied,
     CopyLost,
+    DamageMet,
     PlaceSeen,
     PlacesSeen,
     ReceiptAccepted,
@@ -184,7 +185,7 @@ class PlaceHistory:
                 for name in {place, identity} - {""}:
                     for known in (self._proofs, self._older, self._seen, self._devices):
                         known.pop(name, None)
-            case Audited() | Repaired() as detail:
+            case Audited() | DamageMet() | Repaired() as detail:
                 place = detail.place or self.here.key
                 self._see(place, time)
                 self._proofs.setdefault(place, Proofs()).add(detail, time, self.now)

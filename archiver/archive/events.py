@@ -160,6 +160,31 @@ class Audited(msgspec.Struct, frozen=True):
     keys: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
+class MetObject(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An object that came out damaged when somebody read it.
+
+    ``packs`` are those that have it damaged; none, if it is in none any more. ``source`` is where it was
+    whole, so that whoever asked got the right bytes: ``pack``, ``quarantine``, ``parity``, or the name or
+    identity of a place; ``""``: nowhere, and nobody got it.
+    """
+
+    object: str
+    packs: tuple[str, ...] = ()
+    source: str = ""
+
+
+class DamageMet(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whoever read from the archive at ``place`` met damage there: no audit looked for it."""
+
+    objects: tuple[MetObject, ...]
+    place: str = ""
+
+    @property
+    def packs(self) -> frozenset[str]:
+        """The packs that are damaged."""
+        return frozenset(pack for met in self.objects for pack in met.packs)
+
+
 class Rehashed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The SHA-256 of whole packs: (BLAKE3, SHA-256) of each, at ``place``.
 
@@ -574,6 +599,7 @@ KnownDetail: TypeAlias = (
     | Copied
     | CopyLost
     | CrossChecked
+    | DamageMet
     | Forgotten
     | Gone
     | NightRun
@@ -602,6 +628,7 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "sighted": Sighted,
     "gone": Gone,
     "audited": Audited,
+    "damage-met": DamageMet,
     "rehashed": Rehashed,
     "policy": Policy,
     "copied": Copied,

@@ -42,6 +42,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - on
             return f"{printable(upstream)} no longer has {printable(name)} of it."
         case kinds.Audited() as audited:
             return _audited(audited)
+        case kinds.DamageMet() as met:
+            return _damage_met(met)
         case kinds.Rehashed(packs):
             return f"took the SHA-256 of {plural(len(packs), 'pack')}."
         case kinds.Copied(from_, to, snapshots):
@@ -141,6 +143,15 @@ def _cross_checked(checked: kinds.CrossChecked) -> str:
     )
     named = f" ({_several(checked.paths, 'path')})" if checked.paths else ""
     return f"compared with {other}: {plural(checked.same, 'file')} the same{rest}{weights}{named}."
+
+
+def _damage_met(met: kinds.DamageMet) -> str:
+    lost = sum(not each.source for each in met.objects)
+    given = "who read them got the right bytes from elsewhere"
+    if lost:
+        given = f"{plural(lost, 'object')} that nobody had whole, and nobody got"
+    packs = f", in {_ids(sorted(met.packs), 'pack')}" if met.packs else ""
+    return f"met damage, {_ids([each.object for each in met.objects], 'object')}{packs}; {given}."
 
 
 def _several(names: Sequence[str], noun: str, many: str = "") -> str:

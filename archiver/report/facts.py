@@ -19,6 +19,7 @@ from archiver.archive.events import (
     AcknowledgedFact,
     Audited,
     CopyLost,
+    DamageMet,
     Forgotten,
     Gone,
     NightRun,
@@ -597,6 +598,8 @@ class History:
                     self._note(event, "back", **about)
             case Audited() as audited if audited.damaged and was_at(audited, self._place):
                 self._note(event, "damaged", count=audited.damaged)
+            case DamageMet(objects) as met if was_at(met, self._place):
+                self._note(event, "damaged", count=len(objects))
             case Repaired() as repaired if was_at(repaired, self._place):
                 self._note(event, "repairs", count=len(repaired.files))
             case Forgotten(snapshots):

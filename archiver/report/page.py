@@ -47,7 +47,7 @@ _LABELS: Final[tuple[tuple[ChangeKind, str], ...]] = (
     ("revision", "New revisions of held ones"),
     ("upstream", "Changes upstream"),
     ("gone", "Gone upstream"),
-    ("damaged", "Audits that found damage"),
+    ("damaged", "Times that damage was found"),
     ("repairs", "Repairs"),
     ("smoke-failed", "Smoke tests that failed"),
 )
@@ -59,7 +59,7 @@ _CHANGES: Final[dict[ChangeKind, str]] = {
     "back": "back upstream",
     "upstream": "changed upstream",
     "unseen": "not shown by upstream",
-    "damaged": "an audit found damage",
+    "damaged": "damage was found",
     "repairs": "files repaired",
     "forgotten": "snapshots forgotten",
     "copy-lost": "copies given up",

@@ -89,7 +89,7 @@ def by_receipt(place: PlaceState) -> str:
 _REASONS: Final[dict[Standing, str]] = {
     "deleted": "it is not at {path} any more",
     "incomplete": "{missing} are not there",
-    "damaged": "an audit found damage there",
+    "damaged": "damage was found there",
     "never-proven": "not all of its packs were ever proven there",
     "proof-old": "its packs were proven there too long ago",
     "same-device": "it lies on the same disk or server as {same}",

@@ -64,6 +64,10 @@ WRITTEN = {
         events.Repaired((), place="p", snapshots=(A,)),
         f'{{"files":[],"place":"p","snapshots":["{A}"],"source":""}}',
     ),
+    '"damage-met"': (
+        events.DamageMet((events.MetObject(A, (B,)), events.MetObject(B, source="parity")), "p"),
+        f'{{"objects":[{{"object":"{A}","packs":["{B}"]}},{{"object":"{B}","source":"parity"}}],"place":"p"}}',
+    ),
     '"rehashed"': (
         events.Rehashed(((A, A),), "p"),
         f'{{"packs":[["{A}","{A}"]],"place":"p"}}',

@@ -12,6 +12,7 @@ from archiver.archive.events import (
     AuditLimits,
     Event,
     FileChanges,
+    MetObject,
     Outcome,
     PlaceSeen,
     PlannedEntry,
@@ -192,6 +193,8 @@ def test_the_keys_of_a_kind_of_event_and_whether_they_may_be_absent(kind):
     known = fields(events.KINDS[kind])
     if kind == "places-seen":
         known |= fields(PlaceSeen)
+    if kind == "damage-met":
+        known |= fields(MetObject)
     assert told_of_events()[kind] == known
 
 

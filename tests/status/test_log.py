@@ -125,6 +125,9 @@ KNOWN = {
         "keys": [HOSTILE],
         "complete": False,
     },
+    "damage-met": {
+        "objects": [dict.fromkeys(("object", "source"), HOSTILE) | {"packs": [HOSTILE]}]
+    },
     "copied": {"from": HOSTILE, "to": HOSTILE, "snapshots": [HOSTILE] * 9},
     "copy-lost": {"place": HOSTILE},
     "places-seen": {"places": [{"place": HOSTILE}]},

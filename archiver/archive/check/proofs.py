@@ -1,15 +1,18 @@
-"""When what was last proven, as the journal's ``audited`` events say (``docs/format.md``, annex A.7)."""
+"""When what was last proven, as the journal's ``audited`` events say (``docs/format.md``, annex A.7).
+
+What a reader met damaged counts as what an audit found so.
+"""
 
 from __future__ import annotations
 
 from graphlib import TopologicalSorter
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from archiver.archive.clock import proof_times
-from archiver.archive.events import Audited, Repaired, Signed
+from archiver.archive.events import Audited, DamageMet, Repaired, Signed
 from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.archive.policy import LEVELS, proves
 from archiver.errors import ArchiverError
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from archiver.archive.journal import Journal
     from archiver.archive.places import Place
     from archiver.archive.policy import Level
+
+
+_READ: Final[Level] = "content"
+"""The level of an audit that finds what a reader met: an object that does not decode to its name."""
 
 
 class Proof(NamedTuple):
@@ -54,7 +61,7 @@ class Proofs:
         self._clear(packs, level)
 
     def _add_damaged(self, level: Level, packs: Iterable[str]) -> None:
-        """Note the packs that an audit of this level found damaged."""
+        """Note the packs that an audit of this level found damaged, or somebody who read as deeply."""
         for pack in packs:
             self._damaged[level].add(pack)
             for times in self._packs.values():
@@ -72,9 +79,11 @@ class Proofs:
         self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
         self.broken = self.broken.difference(files)
 
-    def add(self, detail: Audited | Repaired | Signed, time: str, now: str) -> None:
+    def add(self, detail: Audited | DamageMet | Repaired | Signed, time: str, now: str) -> None:
         """Note what an event of this place proves as of ``time``; nothing if that is after ``now``."""
         match detail:
+            case DamageMet():
+                self._add_damaged(_READ, detail.packs)
             case Repaired(files):
                 self._add_repaired(files)
             case Signed(key, documents):
@@ -127,7 +136,7 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Pr
         match event.detail:
             case Signed() as detail:
                 proofs.add(detail, times[digest], now)
-            case Audited() | Repaired() as detail if was_at(detail, place):
+            case Audited() | DamageMet() | Repaired() as detail if was_at(detail, place):
                 proofs.add(detail, times[digest], now)
     return proofs
 
@@ -147,7 +156,7 @@ def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Even
         yield from ((digest, second[digest]) for digest in TopologicalSorter(before).static_order())
 
 
-def was_at(detail: Audited | Repaired | SmokeTested, place: Place) -> bool:
+def was_at(detail: Audited | DamageMet | Repaired | SmokeTested, place: Place) -> bool:
     """Return whether it tells of the bytes at this place; what names none is taken to."""
     return not detail.place or place.is_named(detail.place)
 

@@ -216,7 +216,7 @@ class ObjectIndex:
 
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
         """Return pack and entry of an object, or None."""
-        return next(iter(self._by_index(digest)), None)
+        return next(iter(self.listed(digest)), None)
 
     def locate(self, digest: str) -> tuple[str, IndexEntry] | None:
         """Return pack and entry of an object, from the packs of the fallback too; None if none lists it."""
@@ -225,6 +225,10 @@ class ObjectIndex:
             self._add_fallback()
             found = self.find(digest)
         return found
+
+    def listed(self, digest: str) -> list[tuple[str, IndexEntry]]:
+        """Return where the indexes of the packs so far have an object, in the order of the packs."""
+        return [(self._packs[number], entry) for number, entry in self._table.places(digest)]
 
     def read(self, digest: str, size: int, out: Bytes | None = None) -> None:
         """Decode an object of ``size`` plain bytes into ``out``, or only to see that it is whole.
@@ -264,10 +268,6 @@ class ObjectIndex:
                 known = set(self._packs)
                 self._add(pack for pack in fallback() if pack not in known)
 
-    def _by_index(self, digest: str) -> list[tuple[str, IndexEntry]]:
-        """Return where the indexes have an object, in the order of the packs."""
-        return [(self._packs[number], entry) for number, entry in self._table.places(digest)]
-
     def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
         """Yield where an object may lie, what costs least first.
 
@@ -275,10 +275,10 @@ class ObjectIndex:
         frames of the packs have it; and last, if it is listed nowhere, where they have it under another
         name.
         """
-        places = self._by_index(digest)
+        places = self.listed(digest)
         yield from places
         self._add_fallback()
-        places += (more := [place for place in self._by_index(digest) if place not in places])
+        places += (more := [place for place in self.listed(digest) if place not in places])
         yield from more
         key = bytes.fromhex(digest)
         if places:

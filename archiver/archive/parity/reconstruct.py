@@ -1,21 +1,32 @@
-"""Making a damaged stored file whole again from what is left of it and its sidecar."""
+"""Making a damaged stored file whole again from what is left of it and its sidecar.
+
+As a whole, to be put in its place (``reconstruct``); or read here and there, as if it were whole
+(``MendedReader``).
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
 from archiver.archive.fixity import file_digest, require_named
 from archiver.archive.parity.erasure import BlockLocation, bad_blocks, recover_group
 from archiver.archive.parity.sidecar import Sidecar, read_block, read_sidecar
+from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 from archiver.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from archiver.archive.parity.sidecar import Shape
     from archiver.storage.store import OpensFiles, Reader, Staged
+
+_BLOCKS_KEPT: Final = 32
+"""Blocks that a ``MendedReader`` has in memory: an object takes 17 of the largest."""
 
 
 def reconstruct(store: OpensFiles, name: str, out: Staged) -> None:
@@ -85,16 +96,12 @@ class _DamagedFile:
 
     def _good_blocks(self, group: int) -> Iterator[tuple[int, BlockLocation]]:
         """Yield the good blocks of a group by their numbers in it, data first."""
-        shape, sidecar = self._shape, self._sidecar
-        members = shape.members(group)
+        shape = self._shape
         if self._reader is not None:
-            for number, index in enumerate(members):
+            for number, index in enumerate(shape.members(group)):
                 if index not in self._bad:
                     yield number, BlockLocation(self._reader, index * shape.block)
-        buffer = memoryview(bytearray(shape.block))
-        for number, index in enumerate(shape.parity_of(group), len(members)):
-            if sidecar.block(index, buffer):
-                yield number, BlockLocation(sidecar.reader, sidecar.at + index * shape.block)
+        yield from _good_parity(self._sidecar, shape, group)
 
     def _require_enough(self, good_blocks: dict[int, dict[int, BlockLocation]]) -> None:
         lost = [
@@ -127,3 +134,99 @@ class _DamagedFile:
         if not read_block(self._reader, index * self._shape.block, buffer, digest):
             raise DamageError(f"{self._name} was damaged in another way when it was read again.")
         return buffer
+
+
+def _good_parity(sidecar: Sidecar, shape: Shape, group: int) -> Iterator[tuple[int, BlockLocation]]:
+    """Yield the good parity blocks of a group, counted on from its data blocks; each is read and hashed."""
+    buffer = memoryview(bytearray(shape.block))
+    for number, index in enumerate(shape.parity_of(group), len(shape.members(group))):
+        if sidecar.block(index, buffer):
+            yield number, BlockLocation(sidecar.reader, sidecar.at + index * shape.block)
+
+
+class MendedReader:
+    """A damaged stored file, read as it was before: each block that is bad is made again as it is read.
+
+    Nothing is written. A block that is made takes the reading of its group; in memory are slices of that,
+    and some blocks. Several threads may read.
+    """
+
+    def __init__(self, store: OpensFiles, name: str) -> None:
+        """Raise DamageError if the file has no sidecar, or one that says nothing of it."""
+        self._name = name
+        with ExitStack() as stack:
+            self._sidecar = _open_sidecar(store, name, stack)
+            self._reader = _open(store, name, stack)
+            self._opened = stack.pop_all()
+        self._shape = self._sidecar.header.shape
+        self._blocks: OrderedDict[int, bytes | memoryview] = OrderedDict()
+        self._lock = threading.Lock()
+        self.size = self._shape.size
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset``, less at the file's end; DamageError where parity ends."""
+        done, block = 0, self._shape.block
+        end = min(offset + len(buffer), self.size)
+        while offset + done < end:
+            index, begin = divmod(offset + done, block)
+            piece = self._block(index)[begin : begin + end - offset - done]
+            buffer[done : done + len(piece)] = piece
+            done += len(piece)
+        return done
+
+    def _block(self, index: int) -> bytes | memoryview:
+        with self._lock:
+            block = self._blocks.get(index)
+            if block is None:
+                left = self._left(index)
+                block = self._blocks[index] = self._made(index) if left is None else left
+            self._blocks.move_to_end(index)
+            if len(self._blocks) > _BLOCKS_KEPT:
+                self._blocks.popitem(last=False)
+            return block
+
+    def _left(self, index: int) -> memoryview | None:
+        """Return a block as the file has it; None if it is bad."""
+        if self._reader is None:
+            return None
+        buffer = memoryview(bytearray(self._shape.block))
+        digest = self._sidecar.header.data[index]
+        return buffer if read_block(self._reader, index * len(buffer), buffer, digest) else None
+
+    def _made(self, index: int) -> bytes:
+        """Return a block that is made of the others of its group."""
+        shape, group = self._shape, index % self._shape.groups
+        members = shape.members(group)
+        good_blocks: dict[int, BlockLocation] = {}
+        for number, member in enumerate(members):
+            if member != index and self._left(member) is not None:
+                assert self._reader is not None, "a block of no file is bad"
+                good_blocks[number] = BlockLocation(self._reader, member * shape.block)
+        for number, location in _good_parity(self._sidecar, shape, group):
+            if len(good_blocks) == len(members):
+                break
+            good_blocks[number] = location
+        if len(good_blocks) < len(members):
+            raise DamageError(
+                f"{self._name} is damaged beyond its parity: "
+                f"{plural(len(members) - len(good_blocks), 'block')} too many of a group.",
+                path=self._name,
+            )
+        lost = members.index(index)
+        block = recover_group(good_blocks, shape, len(members), [lost])[lost]
+        if blake3_hex(block) != self._sidecar.header.data[index]:
+            raise DamageError(
+                f"{self._name} is damaged, and what its parity gives is not the file.",
+                path=self._name,
+            )
+        return block
+
+    def fresh(self) -> None:
+        """Let later reads come from the medium."""
+        for reader in (self._reader, self._sidecar.reader):
+            if reader is not None:
+                reader.fresh()
+
+    def close(self) -> None:
+        """Release file and sidecar."""
+        self._opened.close()

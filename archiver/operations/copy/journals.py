@@ -11,6 +11,7 @@ from archiver.archive.events import (
     Audited,
     Copied,
     CopyLost,
+    DamageMet,
     Event,
     Forgotten,
     Gone,
@@ -110,7 +111,7 @@ def fetch_copies_and_proofs(source: Archive, target: Archive, place: Place) -> N
     known = {_key(event) for _, event in source.events(skip_damaged)}
     for _, event in target.events(skip_damaged):
         match event.detail:
-            case Audited() | Repaired() as detail:
+            case Audited() | DamageMet() | Repaired() as detail:
                 chosen = place.is_named(detail.place)
             case detail:
                 chosen = isinstance(detail, Copied | CopyLost | PlacesSeen | ReceiptAccepted)

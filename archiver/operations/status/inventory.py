@@ -139,7 +139,7 @@ class Inventory:
 
     @property
     def damaged_packs(self) -> list[str]:
-        """The packs that an audit found damaged, and that are there as they were since."""
+        """The packs that an audit found damaged, or a reader, and that are there as they were since."""
         return [
             pack.pack for pack in self.present if pack.needed and self.proofs.damaged(pack.pack)
         ]
