@@ -119,8 +119,9 @@ class HubApi:
 
 def damaged(error: DamageError) -> Refusal:
     """Return the refusal of what cannot be read whole."""
-    _log.info("damage: %s", error.message)
-    return Refusal(503, f"{error.message} {error.hint}".strip(), headers={"Retry-After": "3600"})
+    _log.info("damage: %s %s", error.message, error.hint)
+    message = f"{error.message} Whoever runs this server finds out more with 'archiver audit'."
+    return Refusal(503, message, headers={"Retry-After": "3600"})
 
 
 def _fields(data: bytes) -> dict[str, list[str]]:

@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import socket
-from contextlib import contextmanager
+import struct
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -45,6 +46,7 @@ PIPELINE_MAX: Final = 16
 REFUSED_CONNECTIONS: Final = 64
 """Connections beyond the limit that are told so; further ones are closed without a word."""
 _BACKLOG: Final = 512
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class Deadlines:
@@ -68,13 +70,14 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request; close at once what is far beyond the limit."""
         super().connection_made(transport)
+        self.url = b""
         self.wait_began: float | None = self.loop.time()
         self.body_began: float | None = None
         self._header_bytes = 0
         self._unread = 0
         self._unread_since = self.loop.time()
         if len(self.connections) > self.limit + REFUSED_CONNECTIONS:
-            transport.abort()
+            self.cut_off()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, as long as it is within bounds."""
@@ -84,15 +87,11 @@ class Protocol(HttpToolsProtocol):
             self.wait_began = self.loop.time()
         if self.wait_began is not None:
             self._header_bytes += len(data)
-        try:
-            super().data_received(data)
-        except _TooLargeError as error:
-            self._refuse(error.status)
-            return
+        super().data_received(data)
         if self.wait_began is not None and self._header_bytes > HEADERS_MAX:
             self._refuse(431)
         elif len(self.pipeline) > PIPELINE_MAX:
-            self.transport.abort()
+            self.cut_off()
 
     def _is_between_requests(self) -> bool:
         return self.cycle is None or (self.cycle.response_complete and self.body_began is None)
@@ -112,6 +111,9 @@ class Protocol(HttpToolsProtocol):
         """Answer what is no HTTP; not into the middle of an answer."""
         if self.transport.is_closing():
             return
+        if len(self.url) > URL_MAX:
+            self._refuse(414)
+            return
         if self.cycle is not None and self.cycle.response_started and not self._is_answered():
             self.transport.abort()
             return
@@ -124,7 +126,7 @@ class Protocol(HttpToolsProtocol):
         """Take a part of the address."""
         super().on_url(url)
         if len(self.url) > URL_MAX:
-            raise _TooLargeError(414)
+            raise _TooLongError  # the parser gives up, and calls send_400_response
 
     def on_headers_complete(self) -> None:
         """Begin the answer; refuse it where there are too many connections."""
@@ -164,13 +166,18 @@ class Protocol(HttpToolsProtocol):
         if waits and self._header_bytes and self._is_between_requests():
             self._refuse(408)
         else:
-            self.transport.abort()
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """Close it at once; what was not sent is sent no more, nor kept by the system for long."""
+        with suppress(OSError):
+            connection: socket.socket = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.transport.abort()
 
 
-class _TooLargeError(Exception):
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+class _TooLongError(Exception):
+    """An address is longer than one may be."""
 
 
 async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
@@ -226,7 +233,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         self._sweeper.cancel()
         for connection in list(self.server_state.connections):
-            connection.transport.abort()
+            if isinstance(connection, Protocol):
+                connection.cut_off()
 
     async def _sweep_always(self) -> None:
         while True:

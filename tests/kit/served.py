@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -28,6 +29,12 @@ class Server(NamedTuple):
 
     endpoint: str
     process: subprocess.Popen
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send it a signal; return its exit code and what it wrote to stderr."""
+        self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=120)
+        return self.process.returncode, err
 
     @property
     def port(self) -> int:
@@ -54,13 +61,25 @@ class Server(NamedTuple):
             connection.close()
 
 
+HASTY = (
+    "import sys; from archiver.web import server; "
+    "server.Deadlines.__init__.__defaults__ = ({scale},); "
+    "from archiver.__main__ import main; main()"
+)
+"""The program, for a server whose clients may take only a part of the time."""
+
+
 @contextmanager
-def served(archive: Path, *words: object, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Serve an archive at a free port until the end of the block."""
-    command = [sys.executable, "-m", "archiver", "serve", "-C", str(archive), "--port", "0"]
+def served(
+    archive: Path, *words: object, env: dict[str, str] | None = None, scale: float = 0
+) -> Iterator[Server]:
+    """Serve an archive at a free port until the end of the block; ``scale``: see `HASTY`."""
+    program = ["-c", HASTY.format(scale=scale)] if scale else ["-m", "archiver"]
+    command = [sys.executable, *program, "serve", "-C", str(archive), "--port", "0"]
     process = subprocess.Popen(
         [*command, *map(str, words)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | (env or {}),
     )
@@ -68,10 +87,6 @@ def served(archive: Path, *words: object, env: dict[str, str] | None = None) -> 
         assert process.stdout
         yield Server(process.stdout.readline().strip(), process)
     finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        process.kill()
+        _, err = process.communicate()
+        assert "Traceback" not in err, err

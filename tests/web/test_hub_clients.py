@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import DATASET, LARGE, MODEL, PART, large
+from hubkit import DATASET, LARGE, MODEL, PART, large
 from huggingface_hub import HfApi, HfFileSystem, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -103,7 +104,7 @@ def test_lists_come_in_pages(api, server, history):
     seen, path = [], "/api/models?limit=1"
     while path:
         answer = server.ask(path)
-        seen += [each["id"] for each in __import__("json").loads(answer.body)]
+        seen += [each["id"] for each in json.loads(answer.body)]
         link = answer.headers.get("link", "")
         path = link.partition(">")[0].removeprefix(f"<{server.endpoint}") if link else ""
     assert seen == [MODEL.replace("model", each) for each in ("large", "model", "part")]
