@@ -12,6 +12,7 @@ from archiver.archive.quarantine import packs_for
 from archiver.archive.records import FileEntry, Manifest, Selection, Source, Totals
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of
 from archiver.errors import DamageError
+from archiver.front_matter import README, README_MAX
 from archiver.smoke.receipt import newest_receipt
 from archiver.tensors.gguf import MetadataValue, read_metadata
 from archiver.tensors.header import HeaderError
@@ -129,6 +130,17 @@ def gguf_metadata(
             except HeaderError as error:
                 raise DamageError(f"{printable(entry.path)}: {error}") from error
             yield FileMetadata(entry.path, metadata.values, metadata.left_out)
+
+
+def card_of(archive: Archive, snapshot: Snapshot, manifest: Manifest) -> bytes | None:
+    """Return the card (README.md) of a snapshot; None if it has none, or a larger one than is read.
+
+    Raise DamageError if it cannot be read.
+    """
+    entry = manifest.file(README)
+    if entry is None or entry.size > README_MAX:
+        return None
+    return _Beginning(packs_for(archive, snapshot), entry).read(entry.size)
 
 
 class _Beginning:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from archiver.archive.archive import Archive
-from archiver.web.pages.routes import not_found, page_routes
+from archiver.web.app import create_app
+from archiver.web.serving import SegmentCache, Serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from httpx2 import Response
 
+INLINE = {"a", "abbr", "b", "code", "em", "i", "span", "strong", "time", "wbr"}
 VOID = {"meta", "br", "hr", "img", "link", "input", "wbr", "rect", "path", "line", "circle"}
 _EXTERNAL = re.compile(r"(?:[a-z]+:)?//|[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
@@ -41,6 +41,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         assert len({name for name, _ in attrs}) == len(attrs), (tag, attrs)
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in INLINE:
+            self.texts.append(" ")
         if tag in VOID:
             return
         self.open.append(tag)
@@ -53,6 +55,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open, f"</{tag}> closes nothing"
         assert self.open.pop() == tag, tag
+        if tag not in INLINE:
+            self.texts.append(" ")
 
     def handle_data(self, data):
         if self.open and self.open[-1] == "title":
@@ -106,13 +110,9 @@ class Served:
     """An archive's pages, asked as a browser does."""
 
     def __init__(self, root: Path) -> None:
-        archive = Archive.open(root)
-        self.client = TestClient(
-            Starlette(
-                routes=page_routes(SimpleNamespace(archive=archive)),
-                exception_handlers={404: lambda request, _error: not_found(request, archive)},
-            )
-        )
+        serving = Serving(Archive.open(root), SegmentCache(64 << 20))
+        accept = {"Accept": "text/html"}
+        self.client = TestClient(create_app(serving), "http://localhost", headers=accept)
 
     def get(self, path: str, **query: str) -> Response:
         return self.client.get(path, params=query or None)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import shlex
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_context
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from archiver.text import human_bytes, human_share, plural, printable, seconds_of, utc_now
@@ -44,6 +46,7 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
 }
+_PARTED: Final = re.compile(r"([./_-])(?=[^./_-])")
 _DAY: Final = 86400
 _SHORT: Final = 12
 _NO_BREAK: Final = "\u00a0"
@@ -198,10 +201,11 @@ def environment() -> Environment:
         "ago": _ago,
         "short": lambda digest: printable(digest[:_SHORT]),
         "command": lambda argv: printable(shlex.join(argv), 2000),
+        "name": _breakable,
         "shape": lambda sides: " \u00d7 ".join(f"{side:,}" for side in sides) or "scalar",
     }
     functions: dict[str, Any] = {
-        "share": human_share,
+        "share": _share,
         "plural": plural,
         "part": part_of,
         "static": lambda name: static_files()[name].href,
@@ -221,6 +225,17 @@ def repository_href(repository: str) -> str:
 def revision_href(repository: str, revision: str, *below: str) -> str:
     """Return the address of the page of a revision, or of one below it."""
     return "/".join((f"{repository_href(repository)}/revisions/{quote(revision, safe='')}", *below))
+
+
+def _breakable(text: str, limit: int = 200) -> Markup:
+    """Return a name or path that is harmless, and that may be broken after the signs that part it."""
+    return Markup(_PARTED.sub(r"\1<wbr>", str(escape(printable(text, limit)))))  # noqa: S704 - escaped
+
+
+def _share(part: float, whole: float) -> str:
+    """Return a part in percent; what is there at all is not nothing."""
+    share = human_share(part, whole)
+    return "<1%" if share == "0%" and part > 0 else share
 
 
 def _day(time: str) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
 from archiver.errors import ArchiverError, DamageError, UsageError
+from archiver.web.pages.comparison import ComparisonPage
+from archiver.web.pages.held import Held
 from archiver.web.pages.rendering import STATIC, page, static_answer
 from archiver.web.pages.repositories import RepositoriesPage
+from archiver.web.pages.repository import RepositoryPage
+from archiver.web.pages.revision import RevisionPages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from archiver.archive.archive import Archive
+    from archiver.web.serving import Serving
 
     View = Callable[[Request], Response]
 
@@ -26,25 +31,26 @@ _NOT_FOUND = 404
 _FAILED = 500
 
 
-class Serving(Protocol):
-    """What the pages need of what is served."""
-
-    @property
-    def archive(self) -> Archive:
-        """The archive, opened."""
-
-
 def page_routes(serving: Serving) -> list[Route]:
-    """Return the pages of an archive. Each view runs in a thread."""
+    """Return the pages of an archive. Each view runs in one of the shared threads."""
     archive = serving.archive
+    held = Held(archive)
     repositories = RepositoriesPage(archive)
+    revision = RevisionPages(held)
+    # A name may have slashes: what is below a repository comes before it.
+    one = "/repositories/{repository:path}"
     views: tuple[tuple[str, View], ...] = (
         ("/", repositories.answer),
         ("/repositories", repositories.answer),
+        (f"{one}/compare", ComparisonPage(held).answer),
+        (f"{one}/revisions/{{revision}}/files", revision.files),
+        (f"{one}/revisions/{{revision}}/tensors", revision.tensors),
+        (f"{one}/revisions/{{revision}}", revision.answer),
+        (one, RepositoryPage(held).answer),
     )
     return [
         Route(f"{STATIC}/{{digest}}/{{name}}", static_answer),
-        *(Route(path, _explained(archive, view)) for path, view in views),
+        *(Route(path, _explained(serving, view)) for path, view in views),
     ]
 
 
@@ -54,8 +60,9 @@ def not_found(request: Request, archive: Archive) -> Response:
     return page(request, "problem.html", facts, archive=archive, status=_NOT_FOUND)
 
 
-def _explained(archive: Archive, view: View) -> View:
+def _explained(serving: Serving, view: View) -> Callable[[Request], Awaitable[Response]]:
     """Return the view, whose errors are pages that say what happened and what to do next."""
+    archive = serving.archive
 
     def answer(request: Request) -> Response:
         try:
@@ -73,4 +80,7 @@ def _explained(archive: Archive, view: View) -> View:
         facts = {"title": title, "message": message, "hint": hint}
         return page(request, "problem.html", facts, archive=archive, status=status)
 
-    return answer
+    async def answer_in_thread(request: Request) -> Response:
+        return await serving.threads.call(answer, request)
+
+    return answer_in_thread
