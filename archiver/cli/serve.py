@@ -76,15 +76,17 @@ def command(
     """Serve the archive to other machines as a hub, straight from its packs.
 
     Clients of Hugging Face find it with HF_ENDPOINT=http://HOST:PORT and need nothing else. Nothing is
-    restored, and nothing is written: every segment is proven before a byte of it is sent. Prints its
-    address first. Stops at SIGTERM or Ctrl-C, once answers that are on their way have ended.
+    restored, and nothing is written but what was met damaged, to the journal: every segment is proven
+    before a byte of it is sent. Prints its address first. Stops at SIGTERM or Ctrl-C, once answers that
+    are on their way have ended.
     """
     archive = open_archive(reading=True)
     token = _token(token_file)
     _require_private(host, token, public=public)
     try:
+        from archiver.archive.serving.healing import Healer
+        from archiver.archive.serving.segment_cache import SegmentCache
         from archiver.web.app import create_app
-        from archiver.web.reading import SegmentCache
         from archiver.web.server import listen, serve
         from archiver.web.serving import Serving
     except ModuleNotFoundError as error:
@@ -96,13 +98,14 @@ def command(
     listener = listen(host, port)
     address = _address(listener)
     options = _options(host, token, allowed_hosts, limit_connections)
-    serving = Serving(archive, SegmentCache(cache or _CACHE), options)
+    serving = Serving(archive, SegmentCache(cache or _CACHE), options, Healer(archive))
     try:
         stopped_by = serve(
             create_app(serving), listener, limit_connections, on_start=lambda: _say(address)
         )
     finally:
         serving.threads.close()
+        serving.cache.close()
     if stopped_by == signal.SIGINT:
         output.exit_with(ExitCode.INTERRUPTED)
 

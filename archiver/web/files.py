@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from archiver.archive.records import FileEntry
+    from archiver.archive.serving.served_file import ServedSnapshot
     from archiver.web.holdings import HeldRepository, Revision
     from archiver.web.hub_routes import Target
-    from archiver.web.reading import ServedSnapshot
     from archiver.web.serving import Serving
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def find_file(serving: Serving, target: Target) -> ServedFile:
     repository = find_repository(serving, target)
     revision = find_revision(repository, target)
     snapshot = serving.snapshots.get(revision.snapshot)
-    entry = snapshot.entry(target.path)
+    entry = snapshot.entries.get(target.path)
     if entry is None:
         raise missing_file(repository, revision, target.path)
     return ServedFile(repository, revision, snapshot, entry)
@@ -165,8 +165,8 @@ class FileResponse(Response):
     async def _send(self, send: Send, gone: asyncio.Future[None]) -> None:
         started = False
         for part in self._parts:
-            entry, (start, stop) = self._file.entry, part.range
-            pieces = self._file.snapshot.read(entry, start, stop)
+            start, stop = part.range
+            pieces = self._file.snapshot.file(self._file.entry.path).read(start, stop)
             waiting = part.head
             while True:
                 try:

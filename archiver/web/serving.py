@@ -7,13 +7,15 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive.serving.served_file import ServedSnapshot
 from archiver.web.holdings import Holdings
-from archiver.web.reading import SegmentCache, ServedSnapshot
 from archiver.web.threads import Threads
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
+    from archiver.archive.serving.segment_cache import SegmentCache
+    from archiver.archive.serving.served_file import Healer
 
 SNAPSHOTS_OPEN: Final = 16
 """Snapshots whose manifests are kept in memory at most,"""
@@ -43,21 +45,21 @@ class Serving:
     archive: Archive
     cache: SegmentCache
     options: Options = field(default_factory=Options)
+    healer: Healer | None = None
     threads: Threads = field(default_factory=Threads)
     holdings: Holdings = field(init=False)
     snapshots: OpenSnapshots = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "holdings", Holdings(self.archive))
-        object.__setattr__(self, "snapshots", OpenSnapshots(self.archive, self.cache))
+        object.__setattr__(self, "snapshots", OpenSnapshots(self))
 
 
 class OpenSnapshots:
     """Snapshots as they are read, opened once and shared; the least used is let go first."""
 
-    def __init__(self, archive: Archive, cache: SegmentCache) -> None:
-        self._archive = archive
-        self._cache = cache
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
         self._open: OrderedDict[str, ServedSnapshot] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -75,7 +77,10 @@ class OpenSnapshots:
             if known is not None:
                 return known
             try:
-                opened = ServedSnapshot(self._archive, self._cache, snapshot)
+                serving = self._serving
+                opened = ServedSnapshot.open(
+                    serving.archive, snapshot, serving.cache, serving.healer
+                )
                 with self._lock:
                     self._open[snapshot.id] = opened
                     self._let_go()

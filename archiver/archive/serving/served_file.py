@@ -215,7 +215,8 @@ class ServedFile:
             return
         segments = self.entry.segments
         first, last = bisect_right(self._ends, start), bisect_right(self._ends, stop - 1)
-        number, expected, ahead = first, first + 1, 1
+        number, expected = first, first + 1
+        ahead = self._cache.threads + 1 if sequential else 1
         try:
             for number in range(first, last + 1):
                 began = time.monotonic()
