@@ -30,7 +30,8 @@ APT := apt-get -q -y -o DPkg::Lock::Timeout=900
 INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exit 0; sleep 20; done; exit 1
 
 # Archives are also read by the programs zstd and minisign alone; Debian has them as packages.
-# Some tests stand on a mount that has died: bindfs makes one.
+# Some tests stand on a mount that has died: bindfs makes one. It brings libfuse and fusermount as well, with
+# which an archive is mounted.
 /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs:
 	command -v $(@F) || { $(call INSTALL,$(@F)); }
 

@@ -107,6 +107,12 @@ def snapshots_below(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*--*/{_SNAPSHOTS}/*")) + sorted(folder.glob(f"{_SNAPSHOTS}/*"))
 
 
+def cache_folder(repository: str) -> str:
+    """Return the name of a repository's folder in a cache."""
+    _, kind, name = RepositoryName.parse(repository)
+    return f"{kind}s--{name.replace('/', '--')}"
+
+
 def cache_inside(path: str) -> str | None:
     """Return the folder of a cache's repository that the path of a plain folder leads into, or None."""
     inner = _INNER.match(path)
@@ -283,8 +289,7 @@ class CacheDestination:
         overwrite: bool = False,
     ) -> None:
         """``overwrite``: a link in the place of a file that leads elsewhere is replaced."""
-        _, kind, name = RepositoryName.parse(repository)
-        folder = root / f"{kind}s--{name.replace('/', '--')}"
+        folder = root / cache_folder(repository)
         self._cached = CachedRepository(folder, repository)
         self.snapshot = self._cached.snapshot(revision)
         self._root = root

@@ -1,0 +1,85 @@
+"""The bytes of what is mounted, and what is known of them: each snapshot opened once, and shared."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive.serving.segment_cache import SegmentCache
+from archiver.archive.serving.served_file import ServedFile, ServedSnapshot
+from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
+    from archiver.archive.serving.served_file import Healer
+
+OPEN_SNAPSHOTS: Final = 8
+"""So many snapshots are kept open, beside those of which a file is open."""
+_NEAR: Final = 4 << 20
+"""The kernel reads ahead in requests that overtake each other by no more than this."""
+_STEADY: Final = 8
+"""After so many reads that go on near the one before, a reader goes from front to back."""
+
+
+class OpenedFile:
+    """An open file, of one reader or of several that share it."""
+
+    def __init__(self, file: ServedFile) -> None:
+        self._file = file
+        self._last = 0
+        self._steady = 0
+
+    def read(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes from ``start`` to ``stop``; what comes next is decoded where that will be read."""
+        # Counted without a lock: a wrong count costs a segment that is decoded too early, or too late.
+        self._steady = self._steady + 1 if abs(start - self._last) <= _NEAR else 0
+        self._last = stop
+        return self._file.read(start, stop, sequential=self._steady >= _STEADY)
+
+
+class Contents:
+    """All files of an archive; threads may share it."""
+
+    def __init__(self, archive: Archive, cache: SegmentCache, healer: Healer | None = None) -> None:
+        self._archive = archive
+        self._cache = cache
+        self._healer = healer
+        self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+        self._snapshots: OrderedDict[str, ServedSnapshot] = OrderedDict()
+
+    def open(self, snapshot: Snapshot, path: str) -> OpenedFile:
+        """Return a file of a snapshot; raise ArchiverError if its manifest cannot be read."""
+        return OpenedFile(self._file(snapshot, path))
+
+    def attribute(self, snapshot: Snapshot, path: str, name: str) -> str:
+        """Return one of a file's digests."""
+        entry = self._file(snapshot, path).entry
+        return {"blake3": entry.blake3, "sha256": entry.sha256}[name]
+
+    def _file(self, snapshot: Snapshot, path: str) -> ServedFile:
+        try:
+            return self._opened(snapshot).file(path)
+        except KeyError:
+            raise DamageError(f"The manifest of {snapshot.title} has no such file.") from None
+
+    def _opened(self, snapshot: Snapshot) -> ServedSnapshot:
+        """Return a snapshot, opened by the first who asks; who asks meanwhile waits for it."""
+        with self._lock:
+            opening = self._opening.setdefault(snapshot.id, threading.Lock())
+        with opening:
+            with self._lock:
+                opened = self._snapshots.get(snapshot.id)
+                if opened is not None:
+                    self._snapshots.move_to_end(snapshot.id)
+                    return opened
+            opened = ServedSnapshot.open(self._archive, snapshot, self._cache, self._healer)
+            with self._lock:
+                self._snapshots[snapshot.id] = opened
+                if len(self._snapshots) > OPEN_SNAPSHOTS:
+                    self._snapshots.popitem(last=False)
+            return opened
