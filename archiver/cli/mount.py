@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
     with 0; or with 20 if it came upon damage.
     """
     from archiver.archive.advice import audit_hint
+    from archiver.archive.serving.healing import Healer
     from archiver.archive.serving.segment_cache import SegmentCache
     from archiver.mount.contents import Contents
     from archiver.mount.filesystem import ArchiveFilesystem
@@ -70,10 +72,13 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
             damaged.set()
         output.print_error(
             f"{snapshot.title}: {printable(failure.path)} cannot be read: {error.message}",
-            audit_hint(error, archive.store.address, snapshot.title),
+            error.hint or audit_hint(error, archive.store.address, snapshot.title),
             error.exit_code,
             path=failure.path,
         )
+
+    def remark_unwritten(error: ArchiverError) -> None:
+        output.remark(f"note: damage that is met cannot be journalled: {error.message}")
 
     def ready() -> None:
         totals = tree.totals
@@ -85,10 +90,10 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
         output.flush()
 
     tree = Tree(archive, warn)
-    with SegmentCache(cache) as segments:
-        filesystem = ArchiveFilesystem(
-            tree, Contents(archive, segments), ready=ready, report=report, warn=warn
-        )
+    healer = Healer(archive, on_unwritten=remark_unwritten)
+    with closing(healer), SegmentCache(cache) as segments:
+        contents = Contents(archive, segments, healer)
+        filesystem = ArchiveFilesystem(tree, contents, ready=ready, report=report, warn=warn)
         serve(place, filesystem, allow_other=allow_other)
     output.record("unmounted", folder=str(place), damaged=damaged.is_set())
     output.line("Unmounted.")

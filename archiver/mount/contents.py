@@ -6,8 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.serving.segment_cache import SegmentCache
-from archiver.archive.serving.served_file import ServedFile, ServedSnapshot
+from archiver.archive.serving.served_file import ServedSnapshot
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
-    from archiver.archive.serving.served_file import Healer
+    from archiver.archive.serving.segment_cache import SegmentCache
+    from archiver.archive.serving.served_file import Healer, ServedFile
 
 OPEN_SNAPSHOTS: Final = 8
 """So many snapshots are kept open, beside those of which a file is open."""
@@ -34,7 +34,7 @@ class OpenedFile:
         self._steady = 0
 
     def read(self, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the bytes from ``start`` to ``stop``; what comes next is decoded where that will be read."""
+        """Yield the bytes from ``start`` to ``stop``; a steady reader's next ones are decoded meanwhile."""
         # Counted without a lock: a wrong count costs a segment that is decoded too early, or too late.
         self._steady = self._steady + 1 if abs(start - self._last) <= _NEAR else 0
         self._last = stop

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from kit.cli import invoke
 from kit.gguf_files import gguf_file, tensor_bytes
+from kit.mounts import Mounted
 from kit.repository import bf16, noise, safetensors
-from mountkit import Mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import sys
 import pytest
 from kit import processes
 from kit.cli import invoke
+from kit.mounts import PATIENCE, Mounted, digests, is_mounted, python, refused, unmount
 from kit.repository import write_folder
-from mountkit import PATIENCE, Mounted, digests, is_mounted, python, refused, unmount
 
 
 @pytest.fixture(scope="module")

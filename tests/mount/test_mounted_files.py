@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from mountkit import PATIENCE, digests, python
+from kit.mounts import PATIENCE, digests, python
 
 
 def sha256_of(files: dict[str, bytes]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mountkit import python
+from kit.mounts import python
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-PATIENCE = 120
+PATIENCE = 20
 """Seconds for whatever takes a part of one on a machine with nothing else to do."""
 
 
