@@ -43,7 +43,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "doctor": ("doctor", "Look at all that a night needs: clock, disk, hubs, timers."),
         "schedule": ("schedule", "Have 'archiver night' run each night, by systemd or cron."),
         "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),
-        "mount": ("mount", "Show every snapshot as plain read-only files in a folder."),
     },
     "Keep": {
         "audit": ("audit", "Decode and re-hash what the archive holds."),
@@ -76,6 +75,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Serve": {
         "serve": ("serve", "Serve the archive to other machines as a hub."),
+        "mount": ("mount", "Show every snapshot as plain read-only files in a folder."),
     },
     "Trust": {
         "keys": ("keys", "Make or show the keys that sign what an archive holds."),

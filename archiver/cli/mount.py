@@ -38,7 +38,7 @@ _CACHE = 256 << 20
 @packs_option
 @common
 def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Path, ...]) -> None:
-    """Show every snapshot as plain files in DIR, read-only.
+    """Show every snapshot as plain read-only files in a folder.
 
     DIR/Org/Name/REVISION has the files of a revision, DIR/Org/Name/main leads to the one that the name
     alone means, and DIR/.hub is the same as a hub client's cache. Nothing is written to disk: bytes are
