@@ -17,6 +17,7 @@ from archiver.errors import ExitCode, SkippedError, UsageError
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
+    from archiver.errors import ArchiverError
     from archiver.web.serving import Options
 
 _CACHE: Final = 256 << 20
@@ -98,7 +99,8 @@ def command(
     listener = listen(host, port)
     address = _address(listener)
     options = _options(host, token, allowed_hosts, limit_connections)
-    serving = Serving(archive, SegmentCache(cache or _CACHE), options, Healer(archive))
+    healer = Healer(archive, on_unwritten=_say_unwritten)
+    serving = Serving(archive, SegmentCache(cache or _CACHE), options, healer)
     try:
         stopped_by = serve(
             create_app(serving), listener, limit_connections, on_start=lambda: _say(address)
@@ -106,6 +108,7 @@ def command(
     finally:
         serving.threads.close()
         serving.cache.close()
+        healer.close()
     if stopped_by == signal.SIGINT:
         output.exit_with(ExitCode.INTERRUPTED)
 
@@ -114,6 +117,10 @@ def _say(address: str) -> None:
     output.record("serving", address=address)
     output.line(address)
     output.flush()
+
+
+def _say_unwritten(error: ArchiverError) -> None:
+    output.remark(f"Damage was met, and the journal cannot be told of it: {error.message}")
 
 
 def _address(listener: socket.socket) -> str:

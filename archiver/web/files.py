@@ -13,6 +13,7 @@ from starlette.responses import Response
 from archiver.errors import ArchiverError, DamageError
 from archiver.web import hub_documents as documents
 from archiver.web.lookup import find_repository, find_revision, missing_file
+from archiver.web.proof import proof_headers
 from archiver.web.ranges import Range, etag_matches, multipart, parse_range
 from archiver.web.refusals import Refusal
 
@@ -44,7 +45,7 @@ async def file_answer(serving: Serving, request: Request, target: Target) -> Res
     """Return the answer to a request for a file; refuse what is not held."""
     file = await serving.threads.call(find_file, serving, target)
     size, etag = file.entry.size, f'"{documents.etag(file.entry)}"'
-    headers = file_headers(serving, file)
+    headers = await serving.threads.call(file_headers, serving, file)
     _require_match(request, etag)
     if etag_matches(request.headers.get("if-none-match", ""), etag, weak=True):
         return Response(status_code=304, headers=headers)
@@ -82,7 +83,6 @@ def find_file(serving: Serving, target: Target) -> ServedFile:
 
 def file_headers(serving: Serving, file: ServedFile) -> dict[str, str]:
     """Return what is told of a file whatever part of it is asked for."""
-    del serving
     entry = file.entry
     name = entry.path.rpartition("/")[2]
     etag = f'"{documents.etag(entry)}"'
@@ -96,7 +96,10 @@ def file_headers(serving: Serving, file: ServedFile) -> dict[str, str]:
     }
     if documents.is_lfs(entry):
         headers |= {"X-Linked-Etag": etag, "X-Linked-Size": str(entry.size)}
-    return headers
+    snapshot = file.snapshot
+    return headers | proof_headers(
+        serving, file.repository, snapshot.snapshot, snapshot.manifest, entry
+    )
 
 
 def _require_match(request: Request, etag: str) -> None:

@@ -15,6 +15,7 @@ from archiver.web import hub_documents as documents
 from archiver.web.files import file_answer
 from archiver.web.holdings import KINDS
 from archiver.web.lookup import find_repository, find_revision, missing_file
+from archiver.web.proof import proof_document
 from archiver.web.refusals import Refusal, not_found
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ PAGE: Final = 1000
 PAGE_EXPANDED: Final = 50
 """and with ``expand``, as the Hub has it."""
 _DIGITS_MAX: Final = 9
+_REPAIR: Final = "archiver repair"
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -86,14 +88,16 @@ class HubApi:
         request = Request(scope, receive)
         try:
             response = await self._response(request, scope["target"])
+            # What cannot be read from its first byte on raises here, and has no answer begun.
+            await response(scope, receive, send)
         except Refusal as refusal:
-            response = refusal.response()
+            await refusal.response()(scope, receive, send)
         except DamageError as error:
-            response = damaged(error).response()
+            await damaged(error).response()(scope, receive, send)
         except ArchiverError as error:
             _log.info("no answer: %s", error.message)
-            response = Refusal(503, error.message, headers={"Retry-After": "60"}).response()
-        await response(scope, receive, send)
+            unanswered = Refusal(503, error.message, headers={"Retry-After": "60"})
+            await unanswered.response()(scope, receive, send)
 
     async def _response(self, request: Request, target: Target) -> Response:
         posted = request.method == "POST" and target.route == "paths-info"
@@ -120,8 +124,14 @@ class HubApi:
 def damaged(error: DamageError) -> Refusal:
     """Return the refusal of what cannot be read whole."""
     _log.info("damage: %s %s", error.message, error.hint)
-    message = f"{error.message} Whoever runs this server finds out more with 'archiver audit'."
-    return Refusal(503, message, headers={"Retry-After": "3600"})
+    # The hint has the archive's path, which is none of a client's business.
+    message = (
+        f"{error.message} Whoever runs this server mends it with '{_REPAIR}', and finds out more with "
+        "'archiver audit'."
+    )
+    known = {"object": error.object, "pack": error.pack, "next": _REPAIR}
+    details = {name: value for name, value in known.items() if value}
+    return Refusal(503, message, "Damaged", {"Retry-After": "3600"}, details)
 
 
 def _fields(data: bytes) -> dict[str, list[str]]:
@@ -329,7 +339,7 @@ _ANSWERS: Final[dict[str, Callable[[Serving, Question], Answer]]] = {
     "collections": _collections,
     "collection": _collection,
     "whoami": _whoami,
-    "proof": _unknown,
+    "proof": lambda serving, question: Answer(proof_document(serving, question.target)),
     "unknown": _unknown,
 }
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive.serving.proof import ProofBook
 from archiver.archive.serving.served_file import ServedSnapshot
 from archiver.web.holdings import Holdings
 from archiver.web.threads import Threads
@@ -49,10 +50,12 @@ class Serving:
     threads: Threads = field(default_factory=Threads)
     holdings: Holdings = field(init=False)
     snapshots: OpenSnapshots = field(init=False)
+    proofs: ProofBook = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "holdings", Holdings(self.archive))
         object.__setattr__(self, "snapshots", OpenSnapshots(self))
+        object.__setattr__(self, "proofs", ProofBook(self.archive))
 
 
 class OpenSnapshots:
