@@ -394,7 +394,7 @@ def collect(archive: Archive, progress: Progress, *, keys: Iterable[str] = ()) -
         verdict=_verdict(state),
         held=_held(archive, snapshots, state, licence_of),
         proven=_proven(state),
-        places=tuple(_places(history, snapshots, state, now)),
+        places=tuple(place_proofs(history, snapshots, state, now)),
         copies=state.copies,
         copy_days=state.copy_days,
         periods=tuple(log.period(days) for days in PERIODS),
@@ -491,10 +491,13 @@ def monday(time: str, *, weeks: int = 0) -> str:
     return f"{moment - timedelta(days=moment.weekday(), weeks=weeks):%Y-%m-%d}"
 
 
-def _places(
+def place_proofs(
     history: PlaceHistory, snapshots: Sequence[Snapshot], state: Status, now: str
 ) -> Iterator[PlaceProofs]:
-    """Yield the places in the order of a status: this one, those that count, the others."""
+    """Yield when the packs at each place were proven, in the order of a status: this one comes first.
+
+    ``history`` has seen all events of the journal, and ``snapshots`` are those that are held.
+    """
     by_receipt = history.weigh_receipts(state.policy.keys, snapshots)
     contents = history.copies()
     at = contents.places()
