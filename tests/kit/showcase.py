@@ -1,5 +1,5 @@
-"""An archive with a past, for pictures of pages and for tests of them: most of a year of nights, three places,
-models that are called as those of Qwen3.5 are, a bit that turned, and a repository that went away.
+"""An archive with a past, for pictures of pages and for tests of them: most of a year of nights, three
+places, models that are called as those of Qwen3.5 are, a bit that turned, a repository that went away.
 
 What happens is done by the commands, at the time that the clock of the past shows. The nights between, in
 which nothing happened, are written into the journal as they would have been, because there are hundreds.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +25,9 @@ from archiver.archive.events import (
     Audited,
     Copied,
     NightRun,
-    Planned,
     PlaceSeen,
     PlacesSeen,
+    Planned,
     Synced,
     new_event,
 )
@@ -82,41 +82,42 @@ class Clock:
 def standing_clock(now: datetime = NOW) -> Iterator[Clock]:
     """Let this clock be the machine's."""
     clock = Clock(now)
-    with mock.patch.object(text, "_machine_clock", lambda: clock.now):
+
+    def now_of_clock() -> datetime:
+        return clock.now
+
+    with mock.patch.object(text, "_machine_clock", now_of_clock):
         yield clock
 
 
 def build(folder: Path) -> Path:
     """Build it in an empty folder; return the archive's."""
-    with Hub() as hub, mock.patch.dict(os.environ, {"HF_ENDPOINT": hub.endpoint}):
-        # Nobody waits, not for a hub and not for the disk: no plug is pulled here.
-        with (
-            standing_clock(BEGAN) as clock,
-            mock.patch.object(RetryPolicy, "wait", _no_wait),
-            mock.patch.object(os, "fsync", lambda _: None),
-        ):
-            past = _Past(folder, hub, clock)
-            past.live()
-            return past.root
-
-
-def _no_wait(*_: object, **__: object) -> float:
-    return 0.0
+    # Nobody waits, not for a hub and not for the disk: no plug is pulled here.
+    with (
+        Hub() as hub,
+        mock.patch.dict(os.environ, {"HF_ENDPOINT": hub.endpoint}),
+        mock.patch.object(RetryPolicy, "wait", return_value=0.0),
+        mock.patch.object(os, "fsync", return_value=None),
+        standing_clock(BEGAN) as clock,
+        chdir(folder),  # so the names of folders are short
+    ):
+        past = _Past(hub, clock)
+        past.live()
+    return folder / past.root
 
 
 class _Past:
     """What happened, day by day."""
 
-    def __init__(self, folder: Path, hub: Hub, clock: Clock) -> None:
-        self.root = folder / "weights"
-        self._folder = folder
+    def __init__(self, hub: Hub, clock: Clock) -> None:
+        self.root = Path("weights")
         self._hub = hub
         self._clock = clock
-        self._nas, self._shelf = folder / "nas", folder / "shelf"
-        self._plan = folder / f"{PLAN}.toml"
+        self._nas, self._shelf = Path("nas"), Path("shelf")
+        self._plan = Path(f"{PLAN}.toml")
 
     def live(self) -> None:
-        models = self._folder / "models"
+        models = Path("models")
         write_dense(models / "small", seed=1)
         write_dense(models / "small-fp8", seed=1, fp8=True)
         write_dense(models / "middle", seed=2, shards=2)
@@ -124,18 +125,24 @@ class _Past:
         write_gptq(models / "large-int4", seed=3)
         for name, model in ((SMALL, "small"), (SMALL_FP8, "small-fp8"), (LARGE, "large")):
             self._hub.create(name, files_below(models / model))
-        base = {**files_below(models / "small"), "README.md": b"---\nlicense: apache-2.0\n---\n# Base\n"}
+        base = {
+            **files_below(models / "small"),
+            "README.md": b"---\nlicense: apache-2.0\n---\n# Base\n",
+        }
         self._hub.create(LOST, base)
         self._begin()
         self._idle_until(2026, 2, 16)
         self._hub.commit(SMALL, {"README.md": b"---\nlicense: apache-2.0\n---\n# Qwen3.5-0.8B\n"})
         self._night()
+        self._copy(self._nas)
         self._idle_until(2026, 3, 9)
         self._hub.create(MIDDLE, files_below(models / "middle"))
         self._night()
+        self._copy(self._nas)
         self._idle_until(2026, 5, 4)
         self._hub.create(LARGE_INT4, files_below(models / "large-int4"))
         self._night()
+        self._copy(self._nas)
         self._idle_until(2026, 6, 22)
         self._turn_a_bit()
         self._run("audit", "-C", self.root, "--level", "content", code=20)
@@ -180,13 +187,14 @@ class _Past:
         self._plan.write_text(
             f'[plan]\nname = "{PLAN}"\nmax_age = "7d"\n'
             f'[[repository]]\nname = "Qwen/Qwen3.5-*"\n'
-            f'[night]\nparity = true\ncopies = ["{self._nas}"]\n'
+            "[night]\nparity = true\n"
             'audit = { share = "20%", level = "content" }\n'
         )
         self._plan.chmod(0o644)
         self._night(code=None)
         for folder in (self._nas, self._shelf):
             self._copy(folder, "--new")
+        self._tell_of(SHELF)
 
     def _copy(self, folder: Path, *words: object) -> None:
         names = ("--from-as", "attic", "--as", folder.name)
@@ -197,17 +205,20 @@ class _Past:
 
     def _end(self) -> None:
         """Both copies are on other machines, as far as the journal knows."""
-        self._copy(self._nas)
         self._run("policy", "set", "-C", self.root, "--copies", "3")
-        archive = Archive.open(self.root)
-        copied = [event.detail for _, event in archive.events() if isinstance(event.detail, Copied)]
-        ids = {each.to: each.to_id for each in copied}
-        places = [msgspec.structs.replace(place, id=ids[place.place]) for place in (NAS, SHELF)]
-        self._pass(0.01)
-        archive.record(new_event(PlacesSeen(tuple(places))))
+        self._tell_of(NAS)
         shutil.rmtree(self._nas)
         shutil.rmtree(self._shelf)
         self._clock.now = NOW
+
+    def _tell_of(self, place: PlaceSeen) -> None:
+        """Say in the journal that a copy lies on another machine."""
+        archive = Archive.open(self.root)
+        copied = [event.detail for _, event in archive.events() if isinstance(event.detail, Copied)]
+        ids = {each.to: each.to_id for each in copied}
+        self._pass(0.01)
+        seen = msgspec.structs.replace(place, id=ids[place.place])
+        archive.record(new_event(PlacesSeen((seen,))))
 
     def _turn_a_bit(self) -> None:
         packs = sorted((self.root / "packs").rglob("*.pack"))
@@ -230,9 +241,11 @@ class _Past:
         )
         nights = [event.detail for event in events if isinstance(event.detail, NightRun)]
         facts = tuple(fact for fact in nights[-1].facts if fact.exit_code not in {20, 30})
-        packs = sorted({pack for snapshot in archive.snapshots() for pack, _ in snapshot.seal.packs})
+        packs = sorted(
+            {pack for snapshot in archive.snapshots() for pack, _ in snapshot.seal.packs}
+        )
         copied = [event.detail for event in events if isinstance(event.detail, Copied)]
-        nas = next((each.to_id for each in reversed(copied) if each.to == "nas"), "")
+        nas = next(each.to_id for each in reversed(copied) if each.to == "nas")
         here, heads = own_place(archive).key, archive.journal.heads()
         (synced,) = [event.detail for event in events if isinstance(event.detail, Synced)][-1:]
         outcomes = tuple("gone" if outcome == "gone" else "held" for outcome in synced.outcomes)
@@ -244,17 +257,23 @@ class _Past:
             level = LEVELS[-1] if number % 28 == 0 else LEVELS[-2]
             details = [
                 Synced(PLAN, here, planned, outcomes, 0, 2, 0, 0, 4 * 10**11, 1 << 30),
-                Audited(level, packs=proven, place=here, objects=40 * len(proven), run=f"{number:x}"),
+                Audited(
+                    level, packs=proven, place=here, objects=40 * len(proven), run=f"{number:x}"
+                ),
             ]
             away = number % 7 in {2, 3}
-            if nas and not away:
-                details.append(Audited("content", packs=(packs[(number + 3) % len(packs)],), place=nas))
-            steps = {"watch": "done", "sync": "idle", "parity": "idle", "copies": "idle"}
-            steps |= {"copies": "away"} if away else {}
+            if not away:
+                proven = (packs[number * 5 // 7 % len(packs)],)
+                details.append(Audited("content", packs=proven, place=nas))
+            steps = {"watch": "done", "sync": "idle", "parity": "idle"}
             steps |= {"audit": "done"}
-            details.append(NightRun(PLAN, here, 0, tuple(steps.items()), facts, seconds=95 + number % 40))
+            details.append(
+                NightRun(PLAN, here, 0, tuple(steps.items()), facts, seconds=95 + number % 40)
+            )
             for seconds, detail in enumerate(details):
-                time = (self._clock.now + timedelta(seconds=20 * seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+                time = (self._clock.now + timedelta(seconds=20 * seconds)).strftime(
+                    "%Y-%m-%dT%H:%M:%SZ"
+                )
                 event = msgspec.structs.replace(new_event(detail, time=time), after=heads)
                 heads = (record_digest(event),)
                 # As an append would, which looks at those before it first: there are a thousand.

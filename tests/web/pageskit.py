@@ -59,7 +59,7 @@ class Page(HTMLParser):
             self.texts.append(" ")
 
     def handle_data(self, data):
-        if self.open and self.open[-1] == "title":
+        if self.open and self.open[-1] == "title" and "svg" not in self.open:
             self.title += data
         self.texts.append(data)
 

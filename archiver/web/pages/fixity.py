@@ -5,7 +5,6 @@ All of it comes from the journal, as a status takes it. Packs are counted, never
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import compress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +19,8 @@ from archiver.archive.places import copy_ends
 from archiver.archive.policy import LEVELS, Level
 from archiver.night.facts import DAMAGE
 from archiver.report.facts import WEEKS, PlaceProofs, monday
-from archiver.text import human_bytes, plural, seconds_of
+from archiver.text import human_bytes, plural
+from archiver.web.pages.calendar import Look, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from archiver.archive.places import Place, PlaceContents
     from archiver.archive.seals import Snapshot
     from archiver.operations.status.report import Status
+    from archiver.web.pages.calendar import Calendar, Mark
 
 PLACES_MAX: Final = 16
 """Places that have a calendar; the table has all of them."""
@@ -37,7 +38,7 @@ TITLES_MAX: Final = 12
 """Snapshots that are named where something is damaged."""
 _COPY_LEVEL: Final = LEVELS.index("stored") + 1
 """What a copy proves that is read back where it arrives."""
-_SHADES: Final = (0.02, 0.15, 0.5, 0.95)
+_SHADES: Final = (0.1, 0.4, 0.9)
 """Shares of a place's bytes at which a day gets darker."""
 
 
@@ -244,83 +245,14 @@ def _hit(snapshots: Iterable[Snapshot], paths: Mapping[str, bool]) -> dict[str, 
     return hit
 
 
-# ---- the calendar, as it is drawn
-
-CELL: Final = 10
-PITCH: Final = 12
-"""A day's side, and the way to the next, in units of the drawing."""
-LEFT: Final = 30
-TOP: Final = 16
-"""Room for the names of days and months."""
-
-
-class DayCell(NamedTuple):
-    """A day of the drawing: where, how dark (0 to 4), how deep, and what it says."""
-
-    x: int
-    y: int
-    shade: int
-    damaged: bool
-    repaired: bool
-    text: str
-
-
-class Label(NamedTuple):
-    """A word beside the cells."""
-
-    x: int
-    y: int
-    text: str
-
-
-class Calendar(NamedTuple):
-    """A place's year as a drawing: a column a week, from Monday to Sunday, the newest last.
-
-    ``blank`` are the days on which nothing was read; ``text`` says all of it in a sentence.
-    """
-
-    width: int
-    height: int
-    cells: tuple[DayCell, ...]
-    blank: tuple[tuple[int, int], ...]
-    months: tuple[Label, ...]
-    weekdays: tuple[Label, ...]
-    text: str
+# ---- the calendar
 
 
 def calendar(year: PlaceYear, now: str) -> Calendar:
-    """Return the drawing of a place's year."""
-    first = datetime.fromisoformat(monday(now, weeks=WEEKS - 1)).replace(tzinfo=UTC)
-    last = datetime.fromtimestamp(seconds_of(now) or 0, UTC)
-    known = {day.day: day for day in year.days}
-    cells: list[DayCell] = []
-    blank: list[tuple[int, int]] = []
-    months: list[Label] = []
-    for number in range((last - first).days + 1):
-        week, weekday = divmod(number, 7)
-        x, y = LEFT + week * PITCH, TOP + weekday * PITCH
-        date = first + timedelta(days=number)
-        if date.day == 1 and week < WEEKS - 1:
-            months.append(Label(x, TOP - 5, f"{date:%b}"))
-        day = known.get(f"{date:%Y-%m-%d}")
-        if day is None:
-            blank.append((x, y))
-            continue
-        shade = shade_of(day, year.place.bytes)
-        cells.append(DayCell(x, y, shade, bool(day.damaged), bool(day.repaired), day_text(day)))
-    weekdays = tuple(
-        Label(0, TOP + at * PITCH + CELL - 1, name)
-        for at, name in ((0, "Mon"), (2, "Wed"), (4, "Fri"))
-    )
-    return Calendar(
-        width=LEFT + WEEKS * PITCH - (PITCH - CELL),
-        height=TOP + 7 * PITCH - (PITCH - CELL),
-        cells=tuple(cells),
-        blank=tuple(blank),
-        months=tuple(months),
-        weekdays=weekdays,
-        text=_year_text(year),
-    )
+    """Return the drawing of a place's year: a day is darker, the more of the place's bytes it proved."""
+    whole = year.place.bytes
+    looks = {day.day: Look(shade_of(day, whole), _mark(day), day_text(day)) for day in year.days}
+    return draw(looks, now, _year_text(year))
 
 
 def shade_of(day: ProofDay, whole: int) -> int:
@@ -328,7 +260,15 @@ def shade_of(day: ProofDay, whole: int) -> int:
     if not day.proven:
         return 0
     share = day.bytes / whole if whole else 0.0
-    return min(1 + sum(share > bound for bound in _SHADES[:-1]), 4)
+    return 1 + sum(share >= bound for bound in _SHADES)
+
+
+def _mark(day: ProofDay) -> Mark:
+    if day.damaged:
+        return "damaged"
+    if day.repaired:
+        return "mended"
+    return "deep" if LEVELS[-1] in day.packs else ""
 
 
 def day_text(day: ProofDay) -> str:
@@ -337,8 +277,7 @@ def day_text(day: ProofDay) -> str:
         f"{count:,} at level {level}" for level, count in reversed(list(day.packs.items()))
     )
     words = [f"{plural(day.proven, 'pack')} proven ({levels}), {human_bytes(day.bytes)}"]
-    if not day.proven:
-        words = []
+    words = words if day.proven else []
     words += [f"{plural(day.damaged, 'finding')} of damage"] if day.damaged else []
     words += [f"{plural(day.repaired, 'file')} repaired"] if day.repaired else []
     return f"{day.day}: {'; '.join(words)}"
@@ -346,8 +285,43 @@ def day_text(day: ProofDay) -> str:
 
 def _year_text(year: PlaceYear) -> str:
     days = [day for day in year.days if day.proven]
-    if not days:
-        return "Nothing was proven here in the last year."
     damaged = sum(bool(day.damaged) for day in year.days)
-    found = f", damage found on {plural(damaged, 'day')}" if damaged else ", no damage found"
-    return f"Proofs on {plural(len(days), 'day')} of the last year, last on {days[-1].day}{found}."
+    found = f"damage found on {plural(damaged, 'day')}" if damaged else "no damage found"
+    if not days:
+        return f"Nothing proven in the last {WEEKS} weeks, {found}."
+    proven = f"Something proven on {plural(len(days), 'day')} of the last {WEEKS} weeks"
+    return f"{proven}, last on {days[-1].day}; {found}."
+
+
+class Month(NamedTuple):
+    """What was proven in a month (YYYY-MM): on how many days, at which level at the deepest.
+
+    ``most`` is the greatest part of the place's bytes that a day proved.
+    """
+
+    month: str
+    days: int
+    deepest: str
+    most: int
+    damaged: int
+    repaired: int
+
+
+def months(year: PlaceYear) -> list[Month]:
+    """Return the months on which anything was proven, damaged or mended, the newest first."""
+    by_month: dict[str, list[ProofDay]] = {}
+    for day in reversed(year.days):
+        by_month.setdefault(day.day[:7], []).append(day)
+    return [
+        Month(
+            month=month,
+            days=sum(bool(day.proven) for day in days),
+            deepest=next(
+                (level for level in reversed(LEVELS) if any(level in day.packs for day in days)), ""
+            ),
+            most=max(day.bytes for day in days),
+            damaged=sum(day.damaged for day in days),
+            repaired=sum(day.repaired for day in days),
+        )
+        for month, days in by_month.items()
+    ]

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from archiver.archive.events import NightFact, NightRun, Outcome, Stopped, Synced
-from archiver.text import seconds_of
+from archiver.report.facts import WEEKS
+from archiver.text import human_bytes, plural, seconds_of
+from archiver.web.pages.calendar import Look, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +23,13 @@ if TYPE_CHECKING:
     from archiver.archive.events import Event
     from archiver.archive.places import Place
     from archiver.operations.status.report import Status
+    from archiver.report.facts import RunDay
+    from archiver.web.pages.calendar import Calendar
 
-RUNS_MAX: Final = 60
-"""Runs and nights that are kept, the newest; the calendar has those of a year."""
+RUNS_MAX: Final = 400
+"""Runs and nights that are kept, the newest,"""
+ROWS_MAX: Final = 60
+"""and rows that they are shown in; the calendar has all of a year."""
 FACTS_MAX: Final = 40
 """Facts of one night that are listed."""
 _SLACK: Final = 120
@@ -35,6 +42,7 @@ class Run(msgspec.Struct, frozen=True):
     Sizes are in bytes, -1 where they are not known; ``fetched`` and ``stored`` of a night are those of the
     syncs in it. ``stopped`` says which budget was used up, ``cut`` why a night ended early. ``new`` are the
     facts that no night before told, ``mended`` those that are so no more, ``known`` counts the others.
+    ``standing`` are the first of all facts that stood at its end.
     """
 
     time: str
@@ -51,6 +59,7 @@ class Run(msgspec.Struct, frozen=True):
     new: tuple[NightFact, ...] = ()
     mended: tuple[NightFact, ...] = ()
     known: int = 0
+    standing: tuple[NightFact, ...] = ()
     more: int = 0
     """How many facts are new or mended and not listed."""
 
@@ -58,6 +67,22 @@ class Run(msgspec.Struct, frozen=True):
     def is_night(self) -> bool:
         """Whether it was a whole night."""
         return bool(self.steps)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it went well, brought nothing, and told nothing."""
+        told = self.new or self.mended or self.cut or self.stopped or self.exit_code
+        return not told and self.stored <= 0
+
+
+class Quiet(msgspec.Struct, frozen=True):
+    """So many quiet runs of a plan one after the other, from the day ``first`` to the day ``last``."""
+
+    plan: str
+    first: str
+    last: str
+    count: int
+    nights: int
 
 
 DueKind = Literal["proofs", "copy", "smoke", "entries", "acknowledgement"]
@@ -99,6 +124,19 @@ def runs(events: Iterable[tuple[str, Event]], here: Place) -> tuple[Run, ...]:
         del synced[:-RUNS_MAX]
     ended += [_sync(*pair) for pair in synced]
     return tuple(sorted(ended, key=lambda run: run.time, reverse=True)[:RUNS_MAX])
+
+
+def folded(listed: Iterable[Run]) -> list[Run | Quiet]:
+    """Return the runs, newest first, several quiet ones in a row as one; at most ``ROWS_MAX``."""
+    rows: list[Run | Quiet] = []
+    for (quiet, plan), group in groupby(listed, key=lambda run: (run.is_quiet, run.plan)):
+        own = list(group)
+        if quiet and len(own) > 1:
+            first, last = own[-1].time[:10], own[0].time[:10]
+            rows.append(Quiet(plan, first, last, len(own), sum(run.is_night for run in own)))
+        else:
+            rows += own
+    return rows[:ROWS_MAX]
 
 
 def _is_of(pair: tuple[str, Synced], plan: str, begin: int) -> bool:
@@ -144,6 +182,7 @@ def _night(
         new=tuple(new[:FACTS_MAX]),
         mended=tuple(mended[:FACTS_MAX]),
         known=len(night.facts) - len(new),
+        standing=night.facts[:FACTS_MAX],
         more=max(len(new) - FACTS_MAX, 0) + max(len(mended) - FACTS_MAX, 0),
     )
 
@@ -161,6 +200,27 @@ def _news(night: NightRun, before: NightRun | None) -> tuple[list[NightFact], li
     ]
     mended = [fact for key, fact in told.items() if key not in now and fact.fact != "changed"]
     return new, mended
+
+
+def calendar(days: Iterable[RunDay], now: str) -> Calendar:
+    """Return the drawing of a year of runs and nights."""
+    listed = list(days)
+    looks = {
+        day.day: Look(1 if day.exit_code else 3, "damaged" if day.exit_code else "", _day_text(day))
+        for day in listed
+    }
+    bad = sum(bool(day.exit_code) for day in listed)
+    ended = f"{bad:,} of them with one that rang or failed" if bad else "all of them well"
+    text = f"Runs on {plural(len(listed), 'day')} of the last {WEEKS} weeks, {ended}."
+    return draw(looks, now, text if listed else f"No run in the last {WEEKS} weeks.")
+
+
+def _day_text(day: RunDay) -> str:
+    end = f"exit {day.exit_code}" if day.exit_code else "all well"
+    nights = f", {plural(day.nights, 'night')}" if day.nights else ""
+    return (
+        f"{day.day}: {plural(day.runs, 'run')}{nights}, {end}; {human_bytes(day.fetched)} fetched"
+    )
 
 
 # ---- what is due

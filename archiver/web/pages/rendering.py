@@ -34,7 +34,13 @@ POLICY: Final = (
     "connect-src 'self'; "  # the search asks while one types
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-NAVIGATION: Final[tuple[tuple[str, str], ...]] = (("Repositories", "/repositories"),)
+NAVIGATION: Final[tuple[tuple[str, str], ...]] = (
+    ("Repositories", "/repositories"),
+    ("Status", "/status"),
+    ("Fixity", "/fixity"),
+    ("Plans", "/plans"),
+    ("Journal", "/journal"),
+)
 """What the head of each page leads to: title and path."""
 PER_PAGE: Final = 100
 """Rows of a table that is turned over in pages."""

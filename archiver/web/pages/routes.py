@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from archiver.errors import ArchiverError, DamageError, UsageError
 from archiver.web.pages.comparison import ComparisonPage
+from archiver.web.pages.health import HealthPages
 from archiver.web.pages.held import Held
 from archiver.web.pages.rendering import STATIC, page, static_answer
 from archiver.web.pages.repositories import RepositoriesPage
@@ -37,6 +38,7 @@ def page_routes(serving: Serving) -> list[Route]:
     held = Held(archive)
     repositories = RepositoriesPage(archive)
     revision = RevisionPages(held)
+    health = HealthPages(archive)
     # A name may have slashes: what is below a repository comes before it.
     one = "/repositories/{repository:path}"
     views: tuple[tuple[str, View], ...] = (
@@ -47,6 +49,10 @@ def page_routes(serving: Serving) -> list[Route]:
         (f"{one}/revisions/{{revision}}/tensors", revision.tensors),
         (f"{one}/revisions/{{revision}}", revision.answer),
         (one, RepositoryPage(held).answer),
+        ("/status", health.status),
+        ("/fixity", health.fixity),
+        ("/plans", health.plans),
+        ("/journal", health.journal),
     )
     return [
         Route(f"{STATIC}/{{digest}}/{{name}}", static_answer),

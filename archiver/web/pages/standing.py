@@ -40,7 +40,7 @@ class Standing(NamedTuple):
 
     ``places`` are all of a status, in its order, and ``years`` the calendars of the first of them.
     ``plans`` has the runs of a year by day, ``runs`` the newest ones, each by itself. ``journal`` are all
-    events in words, newest first.
+    events in words, newest first. ``held`` are the names of the repositories of which anything is held.
     """
 
     time: str
@@ -55,6 +55,7 @@ class Standing(NamedTuple):
     runs: tuple[Run, ...]
     due: tuple[Due, ...]
     journal: tuple[Line, ...]
+    held: frozenset[str]
 
 
 def standing(archive: Archive) -> Standing:
@@ -85,6 +86,7 @@ def standing(archive: Archive) -> Standing:
             now,
         ),
         journal=lines_of(read),
+        held=frozenset(snapshot.seal.repository for snapshot in snapshots),
     )
 
 
