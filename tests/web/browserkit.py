@@ -11,14 +11,14 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from starlette.applications import Starlette
 
 from archiver.archive.archive import Archive
-from archiver.web.pages.routes import not_found, page_routes
+from archiver.archive.serving.segment_cache import SegmentCache
+from archiver.web.app import create_app
+from archiver.web.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,11 +185,8 @@ def browser(profile: Path) -> Iterator[Browser]:
 @contextmanager
 def port_of_pages(root: Path) -> Iterator[str]:
     """Serve an archive's pages; the address."""
-    archive = Archive.open(root)
-    app = Starlette(
-        routes=page_routes(SimpleNamespace(archive=archive)),
-        exception_handlers={404: lambda request, _error: not_found(request, archive)},
-    )
+    serving = Serving(Archive.open(root), SegmentCache(64 << 20))
+    app = create_app(serving)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
@@ -204,3 +201,5 @@ def port_of_pages(root: Path) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+        serving.threads.close()
+        serving.cache.close()

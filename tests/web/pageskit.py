@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from starlette.testclient import TestClient
 
 from archiver.archive.archive import Archive
+from archiver.archive.serving.segment_cache import SegmentCache
 from archiver.web.app import create_app
-from archiver.web.serving import SegmentCache, Serving
+from archiver.web.serving import Serving
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from healthkit import Kept, words
 
-from archiver.archive.events import Audited, Copied, NightFact, NightRun, Repaired
+from archiver.archive.events import (
+    Audited,
+    Copied,
+    DamageMet,
+    MetObject,
+    NightFact,
+    NightRun,
+    Repaired,
+)
 from archiver.archive.layout import pack_name
 from archiver.web.pages import fixity
 
@@ -109,6 +117,14 @@ def test_damage_that_is_mended_rings_no_more_and_is_new_if_it_comes_again(kept):
     kept.record(found, 2)
     (again,) = kept.standing.damage
     assert again.since[:10] == "2027-05-01"
+
+
+def test_what_a_reader_met_damaged_is_damage_too(kept):
+    (_, _), (two, _) = kept.packs
+    kept.record(DamageMet((MetObject("0" * 64, (two,), "parity"),), kept.here), 3)
+    (found,) = kept.standing.damage
+    assert (found.path, found.since[:10]) == (pack_name(two), "2027-04-30")
+    assert days(kept)["2027-04-30"].damaged == 1
 
 
 def test_a_pack_that_is_gone_is_missing_here(kept):

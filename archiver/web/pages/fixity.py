@@ -13,7 +13,7 @@ import msgspec
 from archiver.archive.advice import Argv, argv
 from archiver.archive.check.proofs import was_at
 from archiver.archive.copies import remedy
-from archiver.archive.events import Audited, Copied, NightRun, Repaired
+from archiver.archive.events import Audited, Copied, DamageMet, NightRun, Repaired
 from archiver.archive.layout import pack_name, pack_of
 from archiver.archive.places import copy_ends
 from archiver.archive.policy import LEVELS, Level
@@ -46,7 +46,8 @@ class ProofDay(msgspec.Struct, frozen=True):
     """What was read and found whole at a place on a day (YYYY-MM-DD), of the packs that are needed now.
 
     ``packs`` counts them by the deepest level at which that day proved them, ``bytes`` is the size of all.
-    ``damaged`` counts what audits found wrong, ``repaired`` the files that were brought back.
+    ``damaged`` counts what audits found wrong and readers met so, ``repaired`` the files that were brought
+    back.
     """
 
     day: str
@@ -71,9 +72,9 @@ class PlaceYear(msgspec.Struct, frozen=True):
 class Damage(msgspec.Struct, frozen=True):
     """A stored file that is known to be damaged or missing, here or at another ``place``.
 
-    ``since`` is when an audit first found it so, ``""`` if none did. ``titles`` are the first of the
-    ``hit`` snapshots that need it. ``nights`` counts the nights that rang for it. ``commands`` mend it,
-    one after the other.
+    ``since`` is when an audit found it so first, or a reader met it; ``""`` if none did. ``titles`` are the
+    first of the ``hit`` snapshots that need it. ``nights`` counts the nights that rang for it. ``commands``
+    mend it, one after the other.
     """
 
     path: str
@@ -122,6 +123,8 @@ class ProofYears:
                 day = self._day(audited.place or self._here.key, event.time)
                 self._prove(day, audited.packs, level)
                 day.damaged += audited.damaged
+            case DamageMet() as met:
+                self._day(met.place or self._here.key, event.time).damaged += len(met.objects)
             case Repaired() as repaired:
                 self._day(repaired.place or self._here.key, event.time).repaired += len(
                     repaired.files
@@ -208,15 +211,13 @@ def damage(
 def _found(
     events: Iterable[tuple[str, Event]], paths: Mapping[str, bool], here: Place
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Return since when audits here have found each file wrong, and how many nights rang for it."""
+    """Return since when each file here is known to be wrong, and how many nights rang for it."""
     since: dict[str, str] = {}
     nights: dict[str, int] = {}
-    packs = {pack: path for path in paths if (pack := pack_of(path))}
     for _, event in events:
         match event.detail:
-            case Audited() as audited if was_at(audited, here):
-                damaged = [packs.get(pack, "") for pack in audited.damaged_packs]
-                for path in (*damaged, *audited.damaged_files):
+            case Audited() | DamageMet() as detail if was_at(detail, here):
+                for path in _damaged_of(detail):
                     if path in paths:
                         since.setdefault(path, event.time)
             case Repaired(files) as repaired if was_at(repaired, here):
@@ -229,6 +230,15 @@ def _found(
                         nights[fact.subject] = nights.get(fact.subject, 0) + 1
                         since.setdefault(fact.subject, fact.since or event.time)
     return since, nights
+
+
+def _damaged_of(detail: Audited | DamageMet) -> Iterator[str]:
+    """Yield the names of the stored files that an audit found damaged, or a reader met so."""
+    if isinstance(detail, DamageMet):
+        yield from map(pack_name, detail.packs)
+    else:
+        yield from map(pack_name, detail.damaged_packs)
+        yield from detail.damaged_files
 
 
 def _hit(snapshots: Iterable[Snapshot], paths: Mapping[str, bool]) -> dict[str, list[str]]:
