@@ -62,6 +62,18 @@ $(REGISTRY): | $(STAMP)
 	{ for try in 1 2 3 4 5 6; do apt-get -q download docker-registry && break || { $(APT) update; sleep 20; }; done; } && \
 	dpkg -x docker-registry_*.deb $(CURDIR)/$(VENV)/debian
 
+# The proxy of docs/serve.md; unpacked for the same reason.
+NGINX := $(VENV)/debian/usr/sbin/nginx
+
+$(NGINX): | $(STAMP)
+	folder=$$(mktemp -d) && cd $$folder && trap "rm -rf $$folder" EXIT && \
+	{ for try in 1 2 3 4 5 6; do apt-get -q download nginx && break || { $(APT) update; sleep 20; }; done; } && \
+	dpkg -x nginx_*.deb $(CURDIR)/$(VENV)/debian
+
+# Clients that are no Python: ranges and resumed downloads are asked for with it.
+/usr/bin/curl:
+	command -v $(@F) || { $(call INSTALL,$(@F)); }
+
 # And by a reader in JavaScript, written from docs/format.md alone.
 READER := tests/formats/node/node_modules/.package-lock.json
 
@@ -84,7 +96,7 @@ $(LATIN):
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones. Files go in the order of tests/conftest.py, longest first: by
 # itself xdist sends those with the fewest tests last, and these take the longest.
-test: $(STAMP) $(READER) check | $(REGISTRY) /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
+test: $(STAMP) $(READER) check | $(REGISTRY) $(NGINX) /usr/bin/curl /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
 	/usr/sbin/mkfs.exfat /usr/sbin/mount.exfat-fuse $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from archiver.archive.events import Sighted, UpstreamChanged
+from archiver.archive.events import Planned, PlanRetired, Sighted, UpstreamChanged
 from archiver.archive.seals import Snapshot, with_digits
 from archiver.errors import skip_damaged
 from archiver.names import DATASET, HUGGING_FACE, MODEL, RepositoryName
@@ -121,11 +121,14 @@ def served_name(source: RepositoryName) -> str:
 
 
 class Catalog(NamedTuple):
-    """All repositories of a kind, by their served names in lowercase; and those that could not be named."""
+    """All that is held: repositories by kind and served name in lowercase, and what plans want of them.
+
+    ``hidden`` are those whose served name another one has, which comes from Hugging Face.
+    """
 
     repositories: Mapping[tuple[str, str], HeldRepository]
     hidden: tuple[RepositoryName, ...] = ()
-    """Those whose served name another one has, which comes from Hugging Face."""
+    plans: Mapping[str, tuple[HeldRepository, ...]] = {}
 
     def find(self, kind: str, name: str) -> HeldRepository | None:
         """Return the repository of this served name; case does not count."""
@@ -188,7 +191,13 @@ class Holdings:
                 hidden.append(source)
             else:
                 repositories[key] = held
-        self._catalog, self._seen = Catalog(repositories, tuple(hidden)), seen
+        by_name = {each.source.spelling.casefold(): each for each in repositories.values()}
+        plans = {
+            plan: tuple(by_name[name] for name in names if name in by_name)
+            for plan, names in sorted(refs.plans.items())
+        }
+        held_plans = {plan: wanted for plan, wanted in plans.items() if wanted}
+        self._catalog, self._seen = Catalog(repositories, tuple(hidden), held_plans), seen
 
     def _held(
         self, source: RepositoryName, snapshots: list[Snapshot], refs: _Refs
@@ -247,13 +256,17 @@ def _grouped(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
 
 
 class _Refs:
-    """Where upstream was seen to point names at, by repository: every commit, the last one last."""
+    """Where upstream was seen to point names at, by repository: every commit, the last one last.
+
+    ``plans`` are the repositories of each plan, in lowercase and in the plan's order.
+    """
 
     def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
         self._seen: dict[str, dict[tuple[str, str], list[str]]] = {}
         self._hearsay: dict[str, dict[tuple[str, str], list[str]]] = {}
         self._main: dict[str, str] = {}
         self._attributes: dict[str, dict[str, str]] = {}
+        self.plans: dict[str, tuple[str, ...]] = {}
         # As their names stand: a restore takes the last of these for what upstream points at.
         for _, event in sorted(events, key=lambda item: (item[1].time, item[0])):
             repository = event.repository.casefold()
@@ -267,6 +280,11 @@ class _Refs:
                         self._main[repository] = event.revision
                 case UpstreamChanged() as changed:
                     self._add(repository, changed)
+                case Planned(plan=plan, entries=entries):
+                    names = (entry.repository.casefold() for entry in entries)
+                    self.plans[plan] = tuple(dict.fromkeys(names))
+                case PlanRetired(plan=plan):
+                    self.plans.pop(plan, None)
                 case _:
                     pass
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from archiver.errors import ArchiverError, DamageError
 from archiver.web import hub_documents as documents
 from archiver.web.files import file_answer
-from archiver.web.holdings import KINDS
 from archiver.web.lookup import find_repository, find_revision, missing_file
 from archiver.web.proof import proof_document
 from archiver.web.refusals import Refusal, not_found
@@ -281,7 +280,7 @@ def _collections(serving: Serving, question: Question) -> Answer:
     items = set(question.query.get("item", []))
     found = [
         each
-        for each in _all_collections(serving)
+        for each in documents.collections(serving.holdings.catalog())
         if (not owners or each["owner"].casefold() in owners)
         and (not items or items & {f"{item['type']}s/{item['id']}" for item in each["items"]})
     ]
@@ -293,17 +292,10 @@ def _collections(serving: Serving, question: Question) -> Answer:
 
 def _collection(serving: Serving, question: Question) -> Answer:
     slug = question.target.path.casefold()
-    for each in _all_collections(serving):
+    for each in documents.collections(serving.holdings.catalog()):
         if each["slug"].casefold() == slug:
             return Answer(each)
     raise not_found("This archive has no such collection.")
-
-
-def _all_collections(serving: Serving) -> list[documents.Json]:
-    catalog = serving.holdings.catalog()
-    return list(
-        documents.collections(repository for kind in KINDS for repository in catalog.of_kind(kind))
-    )
 
 
 def _whoami(serving: Serving, question: Question) -> Answer:

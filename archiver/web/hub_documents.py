@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
+from archiver.web.holdings import KINDS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from archiver.archive.records import FileEntry, FileFacts
-    from archiver.web.holdings import HeldRepository, Revision
+    from archiver.web.holdings import Catalog, HeldRepository, Revision
 
 Json = dict[str, Any]
 
 _TAGS_MAX: Final = 200
 _TAG_MAX: Final = 200
+_SLUG_MAX: Final = 60
 
 
 # ---- files
@@ -193,38 +196,43 @@ def _commit(revision: Revision) -> Json:
 
 # ---- collections
 
+PLANS: Final = "archive"
+"""Whose the collections are that stand for plans."""
 
-def collections(repositories: Iterable[HeldRepository]) -> Iterator[Json]:
-    """Yield a collection for each author of what is held."""
+
+def collections(catalog: Catalog) -> list[Json]:
+    """Return a collection for each plan, of what is held of it, and for each author of what is held."""
     by_author: dict[str, list[HeldRepository]] = {}
-    for repository in repositories:
-        if repository.author:
-            by_author.setdefault(repository.author, []).append(repository)
-    for position, (author, held) in enumerate(sorted(by_author.items())):
-        yield {
-            "slug": collection_slug(author),
-            "title": f"{author} in this archive",
-            "owner": author,
-            "items": [
-                {
-                    "_id": _object_id("item", each.kind, each.id),
-                    "id": each.id,
-                    "type": each.kind,
-                    "position": at,
-                }
-                for at, each in enumerate(held)
-            ],
-            "lastUpdated": max(
-                revision.time for each in held for revision in each.revisions.values()
-            ),
-            "position": position,
-            "private": False,
-            "theme": "green",
-            "upvotes": 0,
-            "gating": False,
-        }
+    for kind in KINDS:
+        for repository in catalog.of_kind(kind):
+            if repository.author:
+                by_author.setdefault(repository.author, []).append(repository)
+    plans = [
+        _collection(PLANS, plan, f"The plan {plan}", wanted)
+        for plan, wanted in catalog.plans.items()
+    ]
+    authors = [
+        _collection(author, "archived", f"{author} in this archive", held)
+        for author, held in sorted(by_author.items())
+    ]
+    return [{**each, "position": at} for at, each in enumerate(plans + authors)]
 
 
-def collection_slug(author: str) -> str:
-    """Return the name of the collection of an author's repositories."""
-    return f"{author}/archived-{_object_id('collection', author)}"
+def _collection(owner: str, name: str, title: str, held: Sequence[HeldRepository]) -> Json:
+    ending = _object_id("collection", owner, name)
+    plain = "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in name)
+    return {
+        "slug": f"{owner}/{plain.lower()[:_SLUG_MAX]}-{ending}",
+        "title": title,
+        "owner": owner,
+        "items": [
+            {"_id": _object_id("item", each.kind, each.id), "id": each.id, "type": each.kind}
+            | {"position": at}
+            for at, each in enumerate(held)
+        ],
+        "lastUpdated": max(revision.time for each in held for revision in each.revisions.values()),
+        "private": False,
+        "theme": "green",
+        "upvotes": 0,
+        "gating": False,
+    }

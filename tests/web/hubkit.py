@@ -18,6 +18,18 @@ LARGE = "large.safetensors"
 CARD = {"license": "mit", "tags": ["tiny"], "language": "en"}
 
 
+PLAN = """
+[plan]
+name = "tiny"
+
+[[repository]]
+name = "org/large"
+
+[[repository]]
+name = "org/model"
+"""
+
+
 class History(NamedTuple):
     """What was mirrored: commit -> path -> bytes, and names for commits."""
 
@@ -73,6 +85,9 @@ def build(folder: Path) -> History:
             mirror(PART, "--include", "*.json")
             hub.create("org/large", large())
             mirror("org/large")
+            plan = folder / "tiny.toml"
+            plan.write_text(PLAN)
+            assert invoke("sync", "-q", "-C", archive, plan, "--min-free", "0B") == 0
         finally:
             if before is None:
                 os.environ.pop("HF_ENDPOINT")

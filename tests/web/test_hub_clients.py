@@ -202,6 +202,10 @@ def test_collections(api, history):
     (found,) = [each for each in api.list_collections(owner="org") if each.owner == "org"]
     assert {each.item_id for each in found.items} == {MODEL, PART, "org/large", DATASET}
     assert api.get_collection(found.slug).title == found.title
+    (plan,) = api.list_collections(owner="archive")
+    assert plan.title == "The plan tiny"
+    assert [each.item_id for each in api.get_collection(plan.slug).items] == ["org/large", MODEL]
+    assert [each.slug for each in api.list_collections(item="models/org/part")] == [found.slug]
     with pytest.raises(HfHubHTTPError):
         api.get_collection("org/other-0123456789")
 
