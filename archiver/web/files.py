@@ -166,31 +166,30 @@ class FileResponse(Response):
         )
 
     async def _send(self, send: Send, gone: asyncio.Future[None]) -> None:
+        file = self._file.snapshot.file(self._file.entry.path)
         started = False
         for part in self._parts:
-            start, stop = part.range
-            pieces = self._file.snapshot.file(self._file.entry.path).read(start, stop)
-            waiting = part.head
-            while True:
-                try:
-                    piece = await self._threads.next_piece(pieces)
-                except ArchiverError as error:
-                    if not started:
-                        raise
-                    self._break_off(error)
-                    return
+            pieces = file.read(*part.range)
+            try:
+                piece = await self._threads.next_piece(pieces)
                 if not started:
                     # Only now: what cannot be read from its first byte on has a better answer.
                     await self._start(send)
                     started = True
-                if gone.done():
-                    return
-                if waiting:
-                    await send(_body(waiting))
-                    waiting = b""
-                if piece is None:
-                    break
-                await send(_body(piece))
+                if part.head:
+                    await send(_body(part.head))
+                while piece is not None and not gone.done():
+                    await send(_body(piece))
+                    piece = await self._threads.next_piece(pieces)
+            except ArchiverError as error:
+                if not started:
+                    raise
+                self._break_off(error)
+                return
+            finally:
+                self._threads.leave(pieces)
+            if gone.done():
+                return
         await send({"type": "http.response.body", "body": b""})
 
     def _break_off(self, error: ArchiverError) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -40,6 +42,18 @@ class Threads:
         """Return the next piece, made in one of the threads; None at the end."""
         return await self.call(next, pieces, None)
 
+    def leave(self, pieces: Iterator[Any]) -> None:
+        """Let go of what a read holds that was perhaps left before its end; nobody waits for it."""
+        with suppress(RuntimeError):  # the pool is closed, and the process about to end
+            self._pool.submit(_leave, pieces)
+
     def close(self) -> None:
         """Take no more work, and wait for nothing."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave(pieces: Iterator[Any]) -> None:
+    # Where a thread is still at it, it ends with its piece, and nobody asks for the next.
+    with suppress(ValueError):
+        if isinstance(pieces, Generator):
+            pieces.close()
