@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.archive.archive import Archive
-    from archiver.archive.packs.index import ObjectIndex
+    from archiver.archive.packs.index import ObjectIndex, OnDamaged
     from archiver.archive.packs.reader import PackReader
     from archiver.archive.records import Manifest
     from archiver.archive.seals import Snapshot
@@ -107,12 +107,15 @@ class _AllPacks:
         yield from self._quarantined.names()
 
 
-def packs_for(archive: Archive, snapshot: Snapshot) -> ObjectIndex:
+def packs_for(
+    archive: Archive, snapshot: Snapshot, on_damaged: OnDamaged | None = None
+) -> ObjectIndex:
     """Return the packs of a snapshot; for what these have lost all others, then those out of use."""
     from archiver.archive.packs.index import ObjectIndex  # noqa: PLC0415 - likewise
 
     packs = _AllPacks(archive)
-    return ObjectIndex(packs, (pack for pack, _ in snapshot.seal.packs), packs.names)
+    own = (pack for pack, _ in snapshot.seal.packs)
+    return ObjectIndex(packs, own, packs.names, on_damaged)
 
 
 def manifest_for(archive: Archive, snapshot: Snapshot) -> Manifest:

@@ -131,6 +131,9 @@ class Other:
         self.asked.append((error.object, size))
         return self.plain
 
+    def met(self, digest, size, damaged, whole):
+        raise AssertionError((digest, size, damaged, whole))
+
 
 def test_what_is_damaged_is_had_from_a_healer_once_and_only_if_it_is_right(root):
     with SegmentCache(64 << 20) as cache:

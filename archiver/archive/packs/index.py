@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
@@ -21,13 +22,15 @@ from archiver.codec.transforms import CODECS
 from archiver.errors import ArchiverError, DamageError, NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.packs.reader import PackReader
     from archiver.buffers import Bytes
     from archiver.codec.segment import EncodedObject
 
 Result = TypeVar("Result")
+OnDamaged = Callable[[str, int, str, str], None]
+"""Told of an object that was damaged in one pack and whole in another: its digest, its size, both packs."""
 Bytes32 = npt.NDArray[np.uint8]
 UInt32s = npt.NDArray[np.uint32]
 UInt64s = npt.NDArray[np.uint64]
@@ -170,8 +173,10 @@ class ObjectIndex:
         opener: PackOpener,
         packs: Iterable[str],
         fallback: Callable[[], Iterable[str]] | None = None,
+        on_damaged: OnDamaged | None = None,
     ) -> None:
         self._opener = opener
+        self._on_damaged = on_damaged
         self._fallback = fallback
         self._lock = threading.Lock()
         self._unreadable: ArchiverError | None = None
@@ -250,10 +255,14 @@ class ObjectIndex:
         damage: DamageError | None = None
         for pack, entry in self._places(digest):
             try:
-                return take(pack, entry)
+                taken = take(pack, entry)
             except DamageError as error:
                 error.pack, error.path = located(pack)
                 damage = damage or error
+                continue
+            if damage is not None and self._on_damaged is not None:
+                self._on_damaged(digest, entry.size, damage.pack, pack)
+            return taken
         raise (
             self._unreadable
             or damage

@@ -51,6 +51,12 @@ class DamageJournal:
         self._written = float("-inf")
         self._timer: threading.Timer | None = None
 
+    def has_noted(self, digest: str) -> bool:
+        """Return whether an object was noted here just now."""
+        with self._lock:
+            noted = self._noted.get(digest)
+            return noted is not None and time.monotonic() - noted[0] < _SILENT_SECONDS
+
     def note(self, met: MetObject) -> None:
         """Journal what was met: at once, or soon if an event was written just now."""
         with self._lock:

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.archive import Archive
 from archiver.archive.copies import judge_copies, own_history
@@ -28,6 +29,8 @@ from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from archiver.archive.serving.recovery import Source
 
 _LOST_SECONDS: Final = 60.0
 """What nobody had is not looked for again so soon: whoever asks a thousand times causes one search."""
@@ -101,6 +104,13 @@ class Healer:
         finally:
             with self._lock:
                 self._under_way.pop(digest, None)
+
+    def met(self, digest: str, size: int, damaged: str, whole: str) -> None:
+        """Take note of an object that is damaged in one pack, and was had whole from another."""
+        if self._journal.has_noted(digest) or self._recovery.is_whole_in(damaged, digest, size):
+            return
+        source: Source = "pack" if layout.quarantined_of(whole) is None else "quarantine"
+        self._journal.note(MetObject(digest, (damaged,), source))
 
     def _find(self, digest: str, size: int, error: DamageError) -> memoryview:
         attempt = self._recovery.recover(digest, size, error.pack)

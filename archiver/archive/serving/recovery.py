@@ -92,6 +92,12 @@ class Recovery:
                 return Attempt(Recovered(plain, "parity"), tuple(damaged) or (suspect,))
         return Attempt(None, tuple(damaged) or tuple(suspects))
 
+    def is_whole_in(self, pack: str, digest: str, size: int) -> bool:
+        """Return whether one pack has an object whole, by its own index and read from the medium."""
+        with self._lock:
+            own = [(pack, entry) for entry in self._entries_of(pack, digest)]
+            return self._first_whole(own, digest, size, []) is not None
+
     def forget(self) -> None:
         """Read the indexes of the packs anew when they are needed again."""
         with self._lock:

@@ -47,6 +47,9 @@ class Healer(Protocol):
     def heal(self, error: DamageError, size: int) -> bytes | bytearray | memoryview | Bytes:
         """Return the ``size`` plain bytes of ``error.object``; raise ``error`` if they are nowhere."""
 
+    def met(self, digest: str, size: int, damaged: str, whole: str) -> None:
+        """Take note of an object that is damaged in one pack, and was had whole from another."""
+
 
 class ServedSnapshot:
     """The files of a snapshot; threads may share it, and it is opened once for all of them.
@@ -71,6 +74,7 @@ class ServedSnapshot:
         """Every file by its path, in the manifest's order."""
         self._archive = archive
         self._healer = healer
+        self._on_damaged = healer.met if healer is not None else None
         self._files: dict[str, ServedFile] = {}
         self._opening = threading.Lock()
         self._decoder: FileDecoder | None = None
@@ -141,7 +145,9 @@ class ServedSnapshot:
         with self._opening:
             if self._decoder is None:
                 self._packs_then = self._packs_now()
-                self._decoder = FileDecoder(packs_for(self._archive, self.snapshot), workers=1)
+                self._decoder = FileDecoder(
+                    packs_for(self._archive, self.snapshot, self._on_damaged), workers=1
+                )
             elif self._decoder is instead_of and (now := self._packs_now()) != self._packs_then:
                 self._packs_then = now
                 self._decoder = self._look_anew()
@@ -160,7 +166,7 @@ class ServedSnapshot:
         sealed = archive.named(seal.repository, seal.revision, skip_damaged)
         same = [each for each in sealed if each.seal.manifest.blake3 == seal.manifest.blake3]
         snapshot = archive.preferred(same) if same else self.snapshot
-        return FileDecoder(packs_for(archive, snapshot), workers=1)
+        return FileDecoder(packs_for(archive, snapshot, self._on_damaged), workers=1)
 
 
 class ServedFile:
