@@ -4,8 +4,10 @@ import gc
 import random
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from archiver.archive.serving.segment_cache import SegmentCache
@@ -203,6 +205,69 @@ def test_one_who_dawdles_in_a_segment_does_not_keep_the_others_waiting(decodes):
         cache.hold("a", SIZE)
         cache.get("a", SIZE, decodes.of("a"))
         assert cache.get("b", SIZE, decodes.of("b")) == plain("b")
+
+
+def test_an_error_that_somebody_keeps_keeps_no_segment():
+    made = []
+
+    def broken():
+        segment = np.zeros(SIZE, np.uint8)
+        made.append(weakref.ref(segment))
+        raise DamageError("It is damaged.", object="a")
+
+    with SegmentCache(SIZE) as cache:
+        with pytest.raises(DamageError) as kept:
+            cache.get("a", SIZE, broken)
+        assert kept.value.object == "a"
+        assert made[0]() is None
+
+
+def damaged() -> bytes:
+    raise DamageError("It is damaged.", object="a")
+
+
+def test_what_takes_long_to_be_had_from_elsewhere_keeps_nobody_else_waiting(decodes):
+    begun, go_on = threading.Event(), threading.Event()
+    errors = []
+
+    def rescue(error):
+        errors.append(error.object)
+        begun.set()
+        go_on.wait()
+        return plain("a")
+
+    with SegmentCache(SIZE, threads=1) as cache, ThreadPoolExecutor(9) as callers:
+        waiting = [callers.submit(cache.get, "a", SIZE, damaged, rescue) for _ in range(8)]
+        until(lambda: cache.stats.waits == 7)
+        if not begun.wait(20):
+            pytest.fail("nobody rescues it")
+        waiting.append(callers.submit(cache.get, "b", 0, decodes.of("b", 0)))
+        assert waiting.pop().result() == b""
+        go_on.set()
+        assert {bytes(each.result()) for each in waiting} == {plain("a")}
+        del waiting
+    assert errors == ["a"]
+
+
+def test_what_cannot_be_had_from_elsewhere_either_is_refused_to_all_and_tried_again(decodes):
+    def rescue(error):
+        raise DamageError("Nobody has it.", object=error.object)
+
+    with SegmentCache(SIZE, threads=1) as cache:
+        for _ in range(3):
+            with pytest.raises(DamageError, match="Nobody"):
+                cache.get("a", SIZE, damaged, rescue)
+        assert cache.stats.resident == 0
+        assert cache.get("a", SIZE, damaged, lambda _: plain("a")) == plain("a")
+        assert cache.get("a", SIZE, damaged) == plain("a")
+
+
+def test_what_is_only_expected_is_not_had_from_elsewhere(decodes):
+    with SegmentCache(10 * SIZE, threads=1) as cache:
+        cache.expect("a", SIZE, damaged)
+        cache.expect("b", SIZE, decodes.of("b"))
+        until(lambda: cache.stats.decodes == 2)
+        assert cache.get("a", SIZE, decodes.of("a")) == plain("a")
 
 
 def test_when_it_is_closed_those_who_wait_are_told(decodes):

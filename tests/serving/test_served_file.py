@@ -1,6 +1,9 @@
 """Any part of any file of a snapshot comes out as it was put in, whatever becomes of its packs."""
 
+import gc
 import shutil
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -17,9 +20,8 @@ from archiver.archive.serving.served_file import PIECE, ServedSnapshot
 from archiver.errors import DamageError
 
 LARGE = noise(1, (16 << 20) + 12345)
-"""Of two segments."""
 FILES = {
-    "twice.bin": LARGE + LARGE[: 3 << 20],
+    "twice.bin": LARGE + LARGE[: 16 << 20],
     "model.safetensors": safetensors(
         {
             "a": ("BF16", (300, 1001), bf16(2, 300, 1001)),
@@ -92,6 +94,106 @@ def test_any_part_of_any_file_is_what_was_put_in(snapshot, path, data, sequentia
     stop = min(stop, start + (3 << 20))
     part = b"".join(snapshot.file(path).read(start, stop, sequential=sequential))
     assert part == FILES[path][start:stop]
+
+
+# ---- readers
+
+
+class Noting(SegmentCache):
+    """Notes what is expected, and what no more; decodes only what is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(64 << 20, threads=2)
+        self.expected: list[str] = []
+
+    def expect(self, name, size, decode) -> None:
+        self.expected.append(name)
+
+    def forget(self, segments) -> None:
+        for name, _ in segments:
+            self.expected.remove(name)
+
+
+def names(snapshot, path) -> list[str]:
+    return [digest for _, digest in snapshot.entries[path].segments]
+
+
+def test_what_comes_next_is_expected_and_forgotten_when_the_reader_leaves(held):
+    with Noting() as cache:
+        snapshot = opened(held, cache)
+        file, (first, second, third) = snapshot.file("twice.bin"), names(snapshot, "twice.bin")
+        assert len(list(file.read(5, 100))) == 1
+        assert len(list(file.read(5 << 20, 16 << 20))) == 11
+        assert cache.expected == []  # a short range
+        pieces = file.read()
+        next(pieces)
+        assert cache.expected == [second]
+        pieces.close()
+        assert cache.expected == []
+        assert len(b"".join(file.read(0, file.size - 1))) == file.size - 1
+        assert cache.expected == [second, third]
+        list(file.read(5, 100, sequential=True))
+        assert cache.expected == [second, third] * 2
+        assert not cache._readers
+        assert first not in cache.expected
+
+
+def test_small_segments_are_expected_many_at_a_time_and_share_a_piece(held):
+    with Noting() as cache:
+        snapshot = opened(held, cache)
+        pieces = snapshot.file("model.safetensors").read()
+        next(pieces)
+        assert cache.expected == names(snapshot, "model.safetensors")[1:]
+        assert len(list(pieces)) == 1
+        assert cache.expected == names(snapshot, "model.safetensors")[1:]
+
+
+def test_readers_who_dawdle_keep_a_piece_each_and_no_segment(held):
+    budget, count = 20 << 20, 40
+    with SegmentCache(budget, threads=2, idle_seconds=0.01) as cache:
+        snapshot = opened(held, cache)
+        file = snapshot.file("twice.bin")
+        assert len(next(file.read())) == PIECE
+        tracemalloc.start()
+        try:
+            readers = [file.read((number * (2 << 20)) % (31 << 20)) for number in range(count)]
+            for reader in readers:
+                next(reader)
+            now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert now <= budget + (8 << 20)  # the pieces themselves were let go of
+        assert peak <= budget + (24 << 20)
+        assert cache.stats.resident <= budget
+        # All of them go on where they were.
+        for number, reader in enumerate(readers):
+            begin = (number * (2 << 20)) % (31 << 20) + PIECE
+            assert next(reader) == FILES["twice.bin"][begin : begin + PIECE]
+        assert cache._readers.total() == count
+        del reader, readers
+        assert not cache._readers
+    gc.collect()
+    assert cache.stats.resident == 0
+
+
+def test_many_readers_of_many_places_get_what_is_there_within_a_small_budget(held):
+    budget = 20 << 20
+    with SegmentCache(budget, threads=2) as cache, ThreadPoolExecutor(12) as readers:
+        snapshot = opened(held, cache)
+
+        def read(number):
+            path = sorted(FILES)[number % len(FILES)]
+            data, start = FILES[path], number * (1 << 20)
+            return (
+                b"".join(snapshot.file(path).read(start, start + (5 << 20)))
+                == (data[start : start + (5 << 20)])
+            )
+
+        assert all(readers.map(read, range(24)))
+        assert cache.stats.peak <= budget
+
+
+# ---- damage
 
 
 def damage(root, snapshot, path) -> str:

@@ -2,7 +2,8 @@
 
 All decoding is done by a few threads of the cache's own, so that neither buffers nor the load on the cores
 depend on how many callers there are. What is asked for comes first; what will be asked for soon
-(``expect``) is decoded while nothing else is to be done.
+(``expect``) is decoded while nothing else is to be done. What takes long, because it has to be had from
+elsewhere, is done by threads beside these.
 
 Memory is counted from before a segment is decoded until the last view of it is gone, not until it is
 evicted. So who holds a view takes room from everybody: copy what is needed, and let go of it.
@@ -16,6 +17,7 @@ import traceback
 import weakref
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
@@ -28,10 +30,14 @@ if TYPE_CHECKING:
 
     from archiver.buffers import Bytes
 
-    Decode = Callable[[], bytes | bytearray | memoryview | Bytes]
+    Plain = bytes | bytearray | memoryview | Bytes
+    Decode = Callable[[], Plain]
+    Rescue = Callable[[ArchiverError], Plain]
 
 IDLE_SECONDS: Final = 0.25
 """A reader who took nothing for so long does not keep the segment that it is in from being evicted."""
+_RESCUERS: Final = 2
+"""Threads that get from elsewhere what could not be decoded."""
 _AHEAD_SHARE: Final = 2
 """One of so many bytes of the budget may be taken by what nobody has asked for yet."""
 
@@ -64,11 +70,15 @@ class _Segment:
 class _Decoding:
     """A segment that a thread decodes, or will; ``asked`` is False while it is only expected."""
 
-    def __init__(self, key: Key, decode: Decode, *, asked: bool) -> None:
+    def __init__(
+        self, key: Key, decode: Decode, rescue: Rescue | None = None, *, asked: bool
+    ) -> None:
         self.key = key
         self.decode = decode
+        self.rescue = rescue
         self.asked = asked
         self.begun = False
+        """Whether it is decoded, or being rescued; the room that it needs is then taken."""
         self.view: Future[memoryview] = Future()
 
 
@@ -96,12 +106,15 @@ class SegmentCache:
         self._decoding: dict[Key, _Decoding] = {}
         self._asked: deque[_Decoding] = deque()
         self._expected: deque[_Decoding] = deque()
+        self._rescued: deque[_Decoding] = deque()
+        """What could not be decoded, and is asked for."""
         self._readers: Counter[Key] = Counter()
         self._live: dict[int, tuple[weakref.ref[Bytes], int]] = {}
         """The segments that are in memory, evicted or not, and their sizes; an array has no hash."""
         self._held = self._ahead = self._peak = 0
         self._hits = self._decodes = self._waits = 0
         self._workers: list[threading.Thread] = []
+        self._rescuers: list[threading.Thread] = []
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -114,16 +127,17 @@ class SegmentCache:
         """End the threads; who waits for a segment gets an ArchiverError."""
         with self._changed:
             self._closed = True
-            waiting = [*self._asked, *self._expected]
+            waiting = [*self._asked, *self._expected, *self._rescued]
             self._asked.clear()
             self._expected.clear()
+            self._rescued.clear()
             self._decoding.clear()
             self._segments.clear()
             self._changed.notify_all()
         for decoding in waiting:
             decoding.view.set_exception(_closed())
-        for worker in self._workers:
-            worker.join()
+        for thread in (*self._workers, *self._rescuers):
+            thread.join()
 
     @property
     def stats(self) -> CacheStats:
@@ -131,11 +145,12 @@ class SegmentCache:
         with self._changed:
             return CacheStats(self._hits, self._decodes, self._waits, self._held, self._peak)
 
-    def get(self, name: str, size: int, decode: Decode) -> memoryview:
+    def get(self, name: str, size: int, decode: Decode, rescue: Rescue | None = None) -> memoryview:
         """Return a read-only view of a segment, decoded by ``decode`` if it is not in memory.
 
-        ``decode`` returns its ``size`` bytes, proven. What it raises is raised to all who wait for the
-        segment, and not kept. Let go of the view before the next one is asked for.
+        ``decode`` returns its ``size`` bytes, proven; or raises an ArchiverError, and then ``rescue`` is
+        called with that, does the same, and may take long. What is raised in the end is raised to all who
+        wait for the segment, and not kept. Let go of the view before the next one is asked for.
         """
         key = (name, size)
         with self._changed:
@@ -146,9 +161,10 @@ class SegmentCache:
                 return _view(segment.plain)
             decoding = self._decoding.get(key)
             if decoding is None:
-                decoding = self._begin(key, decode, asked=True)
+                decoding = self._begin(key, decode, rescue, asked=True)
             else:
                 self._waits += 1
+                decoding.rescue = decoding.rescue or rescue
                 self._ask(decoding)
         return decoding.view.result()
 
@@ -190,17 +206,23 @@ class SegmentCache:
             segment.asked = True
             self._ahead -= key[1]
 
-    def _begin(self, key: Key, decode: Decode, *, asked: bool) -> _Decoding:
+    def _begin(
+        self, key: Key, decode: Decode, rescue: Rescue | None = None, *, asked: bool
+    ) -> _Decoding:
         if self._closed:
             raise _closed()
-        decoding = self._decoding[key] = _Decoding(key, decode, asked=asked)
+        decoding = self._decoding[key] = _Decoding(key, decode, rescue, asked=asked)
         (self._asked if asked else self._expected).append(decoding)
         if len(self._workers) < self.threads:
-            worker = threading.Thread(target=self._work, name="segment", daemon=True)
-            self._workers.append(worker)
-            worker.start()
+            self._start(self._workers, self._asked, self._expected)
         self._changed.notify_all()
         return decoding
+
+    def _start(self, threads: list[threading.Thread], *queues: deque[_Decoding]) -> None:
+        """Start a thread that decodes what is in the queues, the first of them first."""
+        thread = threading.Thread(target=self._work, args=queues, name="segment", daemon=True)
+        threads.append(thread)
+        thread.start()
 
     def _ask(self, decoding: _Decoding) -> None:
         """Let what was only expected come before all that is."""
@@ -251,16 +273,14 @@ class SegmentCache:
             self._ahead += size
         return True
 
-    def _next(self) -> _Decoding | None:
+    def _next(self, queues: tuple[deque[_Decoding], ...]) -> _Decoding | None:
         """Return what to decode next, with its room; None when the cache is closed."""
         while not self._closed:
-            if self._asked:
-                decoding = self._asked.popleft()
-            elif self._expected:
-                decoding = self._expected.popleft()
-            else:
+            waiting = next((queue for queue in queues if queue), None)
+            if waiting is None:
                 self._changed.wait()
                 continue
+            decoding = waiting.popleft()
             try:
                 if self._reserve(decoding):
                     return decoding
@@ -271,10 +291,10 @@ class SegmentCache:
 
     # ---- the threads
 
-    def _work(self) -> None:
+    def _work(self, *queues: deque[_Decoding]) -> None:
         while True:
             with self._changed:
-                decoding = self._next()
+                decoding = self._next(queues)
             if decoding is None:
                 return
             self._decode(decoding)
@@ -292,9 +312,12 @@ class SegmentCache:
                 self._held -= key[1]
                 if not decoding.asked:
                     self._ahead -= key[1]
-                self._drop(decoding)
+                rescued = isinstance(error, ArchiverError) and self._rescue(decoding, error)
+                if not rescued:
+                    self._drop(decoding)
                 self._changed.notify_all()
-            decoding.view.set_exception(error)
+            if not rescued:
+                decoding.view.set_exception(error)
             return
         view = _view(plain)
         with self._changed:
@@ -308,6 +331,18 @@ class SegmentCache:
                 self._ahead -= key[1]
             self._changed.notify_all()
         decoding.view.set_result(view)
+
+    def _rescue(self, decoding: _Decoding, error: ArchiverError) -> bool:
+        """Have a segment that could not be decoded got from elsewhere, if somebody waits for it."""
+        rescue, decoding.rescue = decoding.rescue, None
+        if rescue is None or not decoding.asked or self._closed:
+            return False
+        decoding.decode = partial(rescue, error)
+        decoding.begun = False
+        self._rescued.append(decoding)
+        if len(self._rescuers) < _RESCUERS:
+            self._start(self._rescuers, self._rescued)
+        return True
 
     def _gone(self, live: weakref.ref[Bytes]) -> None:
         """Count what is in memory no more: it was evicted, and its last view went."""

@@ -109,33 +109,38 @@ class ServedSnapshot:
             file = self._files.setdefault(path, ServedFile(self, self.entries[path]))
         return file
 
-    def decode(self, digest: str, size: int) -> Bytes:
-        """Return the proven bytes of a segment, past the cache.
+    def segment(self, digest: str, size: int) -> memoryview:
+        """Return a view of a segment, proven; to be let go of before the next one is asked for.
 
         Raises:
             DamageError: It is whole nowhere; names object, pack, and the path of the stored file.
             ArchiverError: It cannot be read, for another reason.
         """
+        decode = partial(self._decode, digest, size)
+        heal = partial(self._healed, self._healer, digest, size) if self._healer else None
+        return self.cache.get(digest, size, decode, heal)
+
+    def expect(self, digest: str, size: int) -> None:
+        """Have a segment decoded that will be asked for."""
+        self.cache.expect(digest, size, partial(self._decode, digest, size))
+
+    def _decode(self, digest: str, size: int) -> Bytes:
         plain = np.empty(size, np.uint8)
         decoder = self._packs()
         try:
             decoder.decode([(size, digest)], plain)
-        except ArchiverError as error:
-            if (fresh := self._packs(instead_of=decoder)) is not decoder:
-                try:
-                    fresh.decode([(size, digest)], plain)
-                except ArchiverError as again:
-                    return self._healed(again, digest, size)
-                return plain
-            return self._healed(error, digest, size)
+        except ArchiverError:
+            fresh = self._packs(instead_of=decoder)
+            if fresh is decoder:
+                raise
+            fresh.decode([(size, digest)], plain)
         return plain
 
-    def _healed(self, error: ArchiverError, digest: str, size: int) -> Bytes:
-        heals = isinstance(error, DamageError) and not isinstance(error, NotUnderstoodError)
-        if self._healer is None or not heals:
+    @staticmethod
+    def _healed(healer: Healer, digest: str, size: int, error: ArchiverError) -> Bytes:
+        if not isinstance(error, DamageError) or isinstance(error, NotUnderstoodError):
             raise error
-        assert isinstance(error, DamageError)
-        plain = np.frombuffer(self._healer.heal(error, size), np.uint8)
+        plain = np.frombuffer(healer.heal(error, size), np.uint8)
         if len(plain) != size or blake3_hex(plain.data) != digest:
             raise error
         return plain
@@ -202,11 +207,10 @@ class ServedFile:
         for number in self._numbers(at, stop, sequential=sequential):
             size, digest = self.entry.segments[number]
             end = self._ends[number]
-            decode = partial(self._snapshot.decode, digest, size)
             while at < min(end, stop):
                 begin, count = at - (end - size), min(end - at, stop - at, room)
                 # Asked for anew for each piece: nothing of the segment is kept while the reader dawdles.
-                taken.append(bytes(self._cache.get(digest, size, decode)[begin : begin + count]))
+                taken.append(bytes(self._snapshot.segment(digest, size)[begin : begin + count]))
                 at += count
                 room -= count
                 if not room:
@@ -246,7 +250,7 @@ class ServedFile:
         room = ahead * SEGMENT_MAX - (self._ends[expected - 1] - self._ends[number])
         while expected < min(end, number + 1 + _AHEAD_MAX) and room > 0:
             size, digest = self.entry.segments[expected]
-            self._cache.expect(digest, size, partial(self._snapshot.decode, digest, size))
+            self._snapshot.expect(digest, size)
             expected += 1
             room -= size
         return expected
