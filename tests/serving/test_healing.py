@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -329,3 +330,36 @@ def test_a_dead_place_holds_up_nobody(bare, cli, tmp_path, monkeypatch, found_ou
                 monkeypatch.setattr(place_reader, "ANSWER_SECONDS", 2.0)
             with dead(), pytest.raises(DamageError):
                 healer.heal(damage(bare, two), two.size)
+
+
+@needs_mount
+def test_a_dead_place_holds_up_one_reader_at_a_time(bare, cli, tmp_path, monkeypatch):
+    skip_unless_mountable()
+    monkeypatch.setattr("archiver.archive.place_look.LOOK_SECONDS", 5.0)
+    monkeypatch.setattr(healing, "_TURN_SECONDS", 0.1)
+    one, two, *_ = objects(bare)
+    with stoppable_mount(tmp_path, PATIENCE) as dead:
+        to = dead.folder / "copy"
+        assert cli("copy", "-q", "-C", bare, "--new", to, "--min-free", "0").code == 0
+        first, second = damage(bare, one), damage(bare, two)
+        with closing(Healer(Archive.open(bare))) as healer:
+            with dead():
+                waits = threading.Thread(target=_refused, args=(healer, first, one.size))
+                waits.start()
+                while not healer._turn.locked():
+                    time.sleep(0.01)
+                with pytest.raises(DamageError, match="slow to answer"):
+                    healer.heal(second, two.size)
+                waits.join()
+            # It was not said to be lost: once the place is there it is given.
+            healer._looked = float("-inf")
+            assert bytes(healer.heal(second, two.size)) == two.plain
+    assert {each["object"]: bool(each.get("source")) for each in met(bare)} == {
+        one.digest: False,
+        two.digest: True,
+    }
+
+
+def _refused(healer, error, size):
+    with pytest.raises(DamageError):
+        healer.heal(error, size)

@@ -30,13 +30,15 @@ from archiver.text import utc_now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from archiver.archive.serving.recovery import Source
+    from archiver.archive.serving.recovery import Recovered, Source
 
 _LOST_SECONDS: Final = 60.0
 """What nobody had is not looked for again so soon: whoever asks a thousand times causes one search."""
 _LOST_MAX: Final = 4096
 _LOOK_SECONDS: Final = 300.0
 """Which places are there is found out again after this time."""
+_TURN_SECONDS: Final = 10.0
+"""So long a reader waits for its turn to ask other places: a slow one must not hold up all threads."""
 
 
 class _Lost(NamedTuple):
@@ -69,9 +71,12 @@ class Healer:
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[memoryview]] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()
+        self._turn = threading.Lock()
+        """Held by whoever asks other places."""
         self._places_lock = threading.Lock()
         self._places: list[PlaceReader] = []
         self._looked = float("-inf")
+        self._look: threading.Thread | None = None
 
     def heal(self, error: DamageError, size: int) -> memoryview:
         """Return the object that an error names, of ``size`` plain bytes, proven by its BLAKE3.
@@ -116,10 +121,7 @@ class Healer:
         attempt = self._recovery.recover(digest, size, error.pack)
         recovered, source = attempt.recovered, ""
         if recovered is None and self._asks_places:
-            for place in self._reachable():
-                recovered = place.fetch(digest, size)
-                if recovered is not None:
-                    break
+            recovered = self._elsewhere(digest, size, error)
         if recovered is not None:
             source = recovered.place or recovered.source
         if source != "reread":
@@ -127,6 +129,22 @@ class Healer:
         if recovered is None:
             raise self._refuse(digest, error, attempt)
         return recovered.plain
+
+    def _elsewhere(self, digest: str, size: int, error: DamageError) -> Recovered | None:
+        """Return the object from another place; DamageError if those are being asked for another one."""
+        if not self._turn.acquire(timeout=_TURN_SECONDS):
+            raise DamageError(
+                f"Object {digest} is damaged, and other places that may have it are slow to answer.",
+                hint="Ask again in a minute.",
+                object=digest,
+                pack=error.pack,
+                path=error.path,
+            )
+        try:
+            found = (place.fetch(digest, size) for place in self._reachable())
+            return next((recovered for recovered in found if recovered is not None), None)
+        finally:
+            self._turn.release()
 
     def _refuse(self, digest: str, error: DamageError, attempt: Attempt) -> DamageError:
         """Note that nobody has the object; return what is raised from now on for a while."""
@@ -149,16 +167,30 @@ class Healer:
         return lost
 
     def _reachable(self) -> list[PlaceReader]:
-        """Return the other places that are there, those that count first; looked at now and then."""
+        """Return the other places that are there, those that count first.
+
+        Who asks first waits until all were looked at; after that they are looked at again meanwhile.
+        """
         with self._places_lock:
-            if time.monotonic() - self._looked >= _LOOK_SECONDS:
-                known, self._places = self._places, []
-                for reader in known:
-                    reader.close()
-                with suppress(ArchiverError):
-                    self._places = _places_there(self._archive)
-                self._looked = time.monotonic()
-            return list(self._places)
+            first = self._looked == float("-inf")
+            if self._look is None and time.monotonic() - self._looked >= _LOOK_SECONDS:
+                self._look = threading.Thread(target=self._look_around, daemon=True)
+                self._look.start()
+            look = self._look
+        if first and look is not None:
+            look.join()
+        with self._places_lock:
+            return [place for place in self._places if not place.silent]
+
+    def _look_around(self) -> None:
+        places: list[PlaceReader] = []
+        with suppress(ArchiverError):
+            places = _places_there(self._archive)
+        with self._places_lock:
+            known, self._places = self._places, places
+            self._looked, self._look = time.monotonic(), None
+        for place in known:
+            place.close()
 
     def close(self) -> None:
         """Journal what was not journalled yet, and let go of other places."""

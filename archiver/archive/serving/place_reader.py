@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ANSWER_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 30.0
 """A disk wakes up in ten, and then the indexes of a thousand packs are read."""
 _IDLE_SECONDS: Final = 20.0
 _GRACE: Final = 0.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _FRESH_SECONDS: Final = 2.0
 """So long what was read counts as it is, or this many times as long as it took to read:"""
 _FRESH_TIMES: Final = 20
+_LATE_SECONDS: Final = 60.0
+"""What is stale for longer is not told any more: nobody may have asked for days."""
 _SNAPSHOTS_KEPT: Final = 1024
 _VOUCHES_KEPT: Final = 16
 """Snapshots of whose files it is kept who vouched for each."""
@@ -177,23 +180,35 @@ class ProofBook:
         return known
 
     def _now(self) -> _Known:
-        known = self._known
-        if known is not None and time.monotonic() < self._stale_at:
+        """Return what is known, while it is read anew if it is stale; who comes too late for that waits."""
+        known, late = self._known, time.monotonic() - self._stale_at
+        if known is not None and late < _LATE_SECONDS:
+            if late >= 0 and self._reading.acquire(blocking=False):
+                threading.Thread(target=self._read_anew, daemon=True).start()
             return known
-        # Whoever comes while another reads takes what was known; only the first of all has to wait.
-        if self._reading.acquire(blocking=known is None):
-            try:
-                if self._known is None or time.monotonic() >= self._stale_at:
-                    began = time.monotonic()
-                    self._refresh()
-                    took = time.monotonic() - began
-                    self._stale_at = time.monotonic() + max(_FRESH_SECONDS, _FRESH_TIMES * took)
-            finally:
-                self._reading.release()
-        assert self._known is not None, "the first of all waited"
+        with self._reading:
+            if self._known is None or time.monotonic() >= self._stale_at:
+                self._refresh()
+        assert self._known is not None, "it was read"
         return self._known
 
+    def _read_anew(self) -> None:
+        """Read it while whoever asks takes what was known; ``_reading`` is held, and let go."""
+        try:
+            with suppress(ArchiverError):
+                self._refresh()
+        finally:
+            self._reading.release()
+
     def _refresh(self) -> None:
+        began = time.monotonic()
+        try:
+            self._read()
+        finally:
+            took = time.monotonic() - began
+            self._stale_at = time.monotonic() + max(_FRESH_SECONDS, _FRESH_TIMES * took)
+
+    def _read(self) -> None:
         names = self._archive.journal.names()
         seen = (len(names), names[-1:], *self._archive.store.list(layout.SNAPSHOTS))
         if self._known is None or self._known.seen != seen:
