@@ -84,6 +84,13 @@ $(READER): tests/formats/node/package-lock.json | /usr/bin/node
 	cd tests/formats/node && npm ci --silent --no-audit --no-fund
 	touch $@
 
+# What the pages are looked at with: it runs inside the browser, in a world of its own.
+AXE := tests/web/node/node_modules/.package-lock.json
+
+$(AXE): tests/web/node/package-lock.json | /usr/bin/node
+	cd tests/web/node && npm ci --silent --no-audit --no-fund
+	touch $@
+
 # Tests let single system calls fail, by a library that is compiled for it, and run in a locale that is not UTF-8.
 LATIN := /usr/share/i18n/charmaps/ISO-8859-1.gz
 
@@ -96,7 +103,7 @@ $(LATIN):
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones. Files go in the order of tests/conftest.py, longest first: by
 # itself xdist sends those with the fewest tests last, and these take the longest.
-test: $(STAMP) $(READER) check | $(REGISTRY) $(NGINX) /usr/bin/curl /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
+test: $(STAMP) $(READER) $(AXE) check | $(REGISTRY) $(NGINX) /usr/bin/curl /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
 	/usr/sbin/mkfs.exfat /usr/sbin/mount.exfat-fuse $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -110,4 +117,4 @@ bench: $(STAMP)
 	$(BIN)/python bench/run.py
 
 clean:
-	rm -rf $(VENV) $(dir $(READER)) .venv-bench .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(dir $(READER)) $(dir $(AXE)) .venv-bench .mypy_cache .ruff_cache .pytest_cache

@@ -61,6 +61,7 @@ SECONDS = {
     "disks/test_several_users.py": 50,
     "prune/test_prune_beside_writers.py": 20,
     "smoke/test_smoke_architectures.py": 50,
+    "web/test_pages_browser.py": 50,
     "crash/test_crash_mutants.py": 40,
     "disks/test_locales.py": 20,
     "e2e/test_operations_kill.py": 20,

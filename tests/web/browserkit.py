@@ -87,6 +87,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        code = {"Tab": 9, "Enter": 13}[key]
+        for kind in ("rawKeyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
     def picture(self, *, whole: bool = False) -> bytes:
         """What the window shows, as a PNG; ``whole``: all of the page."""
         shot = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

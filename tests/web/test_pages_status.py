@@ -59,7 +59,7 @@ def test_an_empty_archive_has_a_page(tmp_path, monkeypatch):
 def test_the_record_is_made_anew_when_the_journal_grows_or_a_minute_has_passed(kept):
     made, now = [], [0.0]
 
-    def make(archive):
+    def make(archive, _before):
         made.append(archive)
         return SimpleNamespace(number=len(made))
 
@@ -74,7 +74,7 @@ def test_the_record_is_made_anew_when_the_journal_grows_or_a_minute_has_passed(k
 def test_who_asks_while_it_is_made_waits_and_an_error_is_not_kept(kept):
     begun, go_on, made = threading.Event(), threading.Event(), []
 
-    def make(_):
+    def make(*_):
         made.append(1)
         begun.set()
         assert go_on.wait(60)

@@ -65,20 +65,29 @@ class JournalPage(NamedTuple):
     newer: str | None
 
 
-def lines_of(events: Iterable[tuple[str, Event]]) -> tuple[Line, ...]:
-    """Return a line for each event (id and event, oldest first), the newest first."""
+def lines_of(events: Iterable[tuple[str, Event]], known: Iterable[Line] = ()) -> tuple[Line, ...]:
+    """Return a line for each event (id and event, oldest first), the newest first.
+
+    ``known`` are lines of before: an event never changes, and so is not put into words again.
+    """
+    # Of another time if a clock was confirmed since.
+    before = {(line.id, line.time): line for line in known}
     # The sort is stable: within a second the journal's own order tells.
     ordered = sorted(events, key=lambda entry: entry[1].time)
     return tuple(
-        Line(
-            digest,
-            printable(event.time, 20),
-            printable(event.event, 60),
-            printable(event.repository),
-            printable(event.revision[:64], 64),
-            sentence(event)[:_SENTENCE_MAX],
-        )
+        before.get((digest, event.time)) or _line(digest, event)
         for digest, event in reversed(ordered)
+    )
+
+
+def _line(digest: str, event: Event) -> Line:
+    return Line(
+        digest,
+        printable(event.time, 20),
+        printable(event.event, 60),
+        printable(event.repository),
+        printable(event.revision[:64], 64),
+        sentence(event)[:_SENTENCE_MAX],
     )
 
 

@@ -5,7 +5,7 @@ A night in which nothing was done and nothing is new is not journalled, and so i
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,7 +14,7 @@ import msgspec
 
 from archiver.archive.events import NightFact, NightRun, Outcome, Stopped, Synced
 from archiver.report.facts import WEEKS
-from archiver.text import human_bytes, plural, seconds_of
+from archiver.text import human_bytes, plural, seconds_of, utc_text
 from archiver.web.pages.calendar import Look, draw
 
 if TYPE_CHECKING:
@@ -103,25 +103,25 @@ class Due(msgspec.Struct, frozen=True):
 
 def runs(events: Iterable[tuple[str, Event]], here: Place) -> tuple[Run, ...]:
     """Return the runs and nights of the plans that feed this place, the newest first."""
+    # What no row shows is only looked at for what the night before told.
+    newest: deque[tuple[str, NightRun | Synced]] = deque(maxlen=2 * RUNS_MAX)
+    for _, event in events:
+        match event.detail:
+            case NightRun() | Synced() as detail if here.is_named(detail.place):
+                newest.append((event.time, detail))
     ended: list[Run] = []
     synced: list[tuple[str, Synced]] = []
     before: dict[str, NightRun] = {}
-    for _, event in events:
-        match event.detail:
-            case Synced() as detail if here.is_named(detail.place):
-                synced.append((event.time, detail))
-            case NightRun() as night if here.is_named(night.place):
-                begin = (seconds_of(event.time) or 0) - night.seconds - _SLACK
-                own = [pair for pair in synced if _is_of(pair, night.plan, begin)]
-                synced = [pair for pair in synced if pair not in own]
-                ended += [_sync(*pair) for pair in synced]
-                synced.clear()
-                ended.append(_night(event.time, night, [each for _, each in own], before))
-                before[night.plan] = night
-                del ended[:-RUNS_MAX]
-            case _:
-                continue
-        del synced[:-RUNS_MAX]
+    for time, detail in newest:
+        if isinstance(detail, Synced):
+            synced.append((time, detail))
+            continue
+        begin = utc_text((seconds_of(time) or 0) - detail.seconds - _SLACK)
+        own = [pair for pair in synced if pair[1].plan == detail.plan and pair[0] >= begin]
+        ended += [_sync(*pair) for pair in synced if pair not in own]
+        synced.clear()
+        ended.append(_night(time, detail, [each for _, each in own], before))
+        before[detail.plan] = detail
     ended += [_sync(*pair) for pair in synced]
     return tuple(sorted(ended, key=lambda run: run.time, reverse=True)[:RUNS_MAX])
 
@@ -137,11 +137,6 @@ def folded(listed: Iterable[Run]) -> list[Run | Quiet]:
         else:
             rows += own
     return rows[:ROWS_MAX]
-
-
-def _is_of(pair: tuple[str, Synced], plan: str, begin: int) -> bool:
-    time, synced = pair
-    return synced.plan == plan and (seconds_of(time) or 0) >= begin
 
 
 def _sync(time: str, synced: Synced) -> Run:
