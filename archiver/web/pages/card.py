@@ -43,6 +43,7 @@ _TAGS: Final = frozenset({
     *("tfoot", "th", "thead", "tr", "ul", "var"),
 })  # fmt: skip
 _ATTRIBUTES: Final[dict[str, set[str]]] = {
+    "*": set(),  # else titles and languages are kept everywhere
     "a": {"href"},
     "img": {"alt"},
     "ol": {"start"},
