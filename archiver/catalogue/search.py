@@ -10,6 +10,7 @@ Without SQLAlchemy, which takes longer to load than a search takes.
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -186,6 +187,41 @@ def usable(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(word[:WORD_MAX].replace("\0", " ") for word in words if _TOKEN.search(word))[
         :WORDS_MAX
     ]
+
+
+class RepositoryIndex:
+    """The index of repositories alone, for who searches them again and again; threads may share it.
+
+    It is in memory, has no text of its own, and knows what the catalogue had when it was made.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        import sqlite3  # noqa: PLC0415 - whoever only searches once has a connection
+
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("DROP VIEW IF EXISTS temp.texts")
+        connection.execute(_VIEWS["repository"])
+        self._lock = threading.Lock()
+        self._names: dict[int, str] = {}
+        self._index = sqlite3.connect(":memory:", check_same_thread=False)
+        self._index.execute("CREATE VIRTUAL TABLE search USING fts5(words, content='')")
+        rows = connection.execute(
+            "SELECT t.subject, t.words, CAST(r.name AS TEXT) FROM temp.texts t "
+            "JOIN main.snapshots s ON s.manifest_id = t.subject "
+            "JOIN main.repositories r ON r.id = s.repository_id GROUP BY t.subject, r.name"
+        )
+        for number, (_, words, name) in enumerate(rows, 1):
+            self._index.execute("INSERT INTO search(rowid, words) VALUES (?, ?)", (number, words))
+            self._names[number] = name
+
+    def find(self, words: Sequence[str]) -> list[str]:
+        """Return the repositories of which a snapshot has all words, the best first."""
+        with self._lock:
+            rows = self._index.execute(
+                "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rank, rowid LIMIT ?",
+                (_expression(words), MATCHES_MAX),
+            ).fetchall()
+        return list(dict.fromkeys(self._names[number] for (number,) in rows))
 
 
 # ---- what was found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.catalogue.reader import ask
-from archiver.catalogue.search import Hits, Query, search
+from archiver.catalogue.search import Hits, Query, RepositoryIndex, search
 from archiver.catalogue.sql import ROWS, SECONDS, Answer, run_query
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ def search_archive(archive: Archive, query: Query, progress: Progress) -> Hits:
         return search(connection, query)
 
     return ask(archive, progress, question, packs_and_events=False)
+
+
+def repository_index(archive: Archive, progress: Progress) -> RepositoryIndex:
+    """Return an index of the repositories that are held now, to be searched any number of times."""
+    return ask(archive, progress, RepositoryIndex, packs_and_events=False)
 
 
 def query_catalogue(archive: Archive, request: SqlRequest, progress: Progress) -> Answer:

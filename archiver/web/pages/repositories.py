@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.layout import SNAPSHOTS
-from archiver.catalogue.search import FileHit, Query, RepositoryHit, TensorHit, usable
+from archiver.catalogue.search import FileHit, Query, TensorHit, usable
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError
 from archiver.operations.overview import Overview, RepositoryOverview, overview
-from archiver.operations.search import search_archive
+from archiver.operations.search import repository_index, search_archive
 from archiver.progress import Progress
 from archiver.web.pages.rendering import page, paging, with_query
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from archiver.archive.archive import Archive
+    from archiver.catalogue.search import Hit, RepositoryIndex
 
 _TEXT_MAX: Final = 200
 """Characters of a search that count,"""
@@ -29,7 +31,6 @@ _CHOICES_MAX: Final = 200
 """choices of a filter,"""
 _HITS_MAX: Final = 200
 """and files and tensors that are named."""
-_REPOSITORIES_MAX: Final = 20_000
 _GB: Final = 10**9
 SIZES: Final[dict[str, tuple[str, int, int]]] = {
     "-1": ("under 1 GB", 0, _GB),
@@ -134,6 +135,8 @@ class RepositoriesPage:
         self._archive = archive
         self._lock = threading.Lock()
         self._known: tuple[str, Overview] | None = None
+        self._searching = threading.Lock()
+        self._index: tuple[str, RepositoryIndex] | None = None
 
     def answer(self, request: Request) -> Response:
         """Return the page, as its query asks for it."""
@@ -178,6 +181,11 @@ class RepositoriesPage:
                 self._known = state, overview(archive, Progress())
             return self._known[1]
 
+    @property
+    def _state(self) -> str:
+        """What the archive holds, as a digest, when it was last looked at."""
+        return self._known[0] if self._known else ""
+
     def _found(
         self, held: Overview, filters: Filters
     ) -> tuple[list[RepositoryOverview], list[FileHit], list[TensorHit]]:
@@ -191,14 +199,9 @@ class RepositoriesPage:
         by_card: set[str] = set()
         asked = usable(words)
         if held.catalogued and asked:
-            kinds = ("repository", "file", "tensor") if filters.everywhere else ("repository",)
-            query = Query(asked, kinds, limit=_REPOSITORIES_MAX)  # type: ignore[arg-type] # literals
-            try:
-                hits = search_archive(self._archive, query, Progress()).hits
-            except ArchiverError:
-                hits = ()
-            by_card = {hit.repository for hit in hits if isinstance(hit, RepositoryHit)}
+            by_card = set(self._by_card(asked))
             taken = {row.repository for row in rows}
+            hits = self._in_files(asked) if filters.everywhere else ()
             files = [hit for hit in hits if isinstance(hit, FileHit) and hit.repository in taken]
             tensors = [
                 hit for hit in hits if isinstance(hit, TensorHit) and hit.repository in taken
@@ -208,6 +211,25 @@ class RepositoriesPage:
             files,
             tensors,
         )
+
+    def _by_card(self, words: tuple[str, ...]) -> list[str]:
+        """Return the repositories whose name, licence or card has all words."""
+        with self._searching:
+            if self._index is None or self._index[0] != self._state:
+                try:
+                    made = repository_index(self._archive, Progress())
+                except (ArchiverError, sqlite3.Error):
+                    return []
+                self._index = self._state, made
+            return self._index[1].find(words)
+
+    def _in_files(self, words: tuple[str, ...]) -> tuple[Hit, ...]:
+        query = Query(words, ("file", "tensor"), limit=_HITS_MAX)
+        with self._searching:  # each makes an index of its own, in memory
+            try:
+                return search_archive(self._archive, query, Progress()).hits
+            except (ArchiverError, sqlite3.Error):
+                return ()
 
     @staticmethod
     def _heading(request: Request, filters: Filters, name: str) -> Heading:
