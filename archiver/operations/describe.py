@@ -1,4 +1,4 @@
-"""Describe: what a revision is made of, what storing it saved, and when it was last proven here."""
+"""Describe: what a revision is made of, and what storing it saved."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.manifests import tensors_of
-from archiver.archive.places import own_place
-from archiver.archive.policy import LEVELS
 from archiver.archive.quarantine import packs_for
 from archiver.catalogue.groups import Group, groups_of
 from archiver.errors import ArchiverError
 from archiver.export.model import ModelFacts, model_facts
-from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.records import Manifest
     from archiver.archive.seals import Snapshot
-
-_DAY = 86400
 
 
 class Savings(msgspec.Struct, frozen=True):
@@ -97,52 +91,4 @@ def _savings(snapshot: Snapshot, manifest: Manifest, before: Manifest | None) ->
         stored=snapshot.seal.totals.stored,
         shared=sum(size for digest, size in segments.items() if digest in known),
         shared_with=snapshot.seal.parent if before is not None else "",
-    )
-
-
-class ProofAge(msgspec.Struct, frozen=True):
-    """When the packs of a snapshot were last proven at this place; times are ``""`` if never.
-
-    Attributes:
-        packs: How many there are.
-        never: How many of them were never proven here.
-        damaged: How many an audit found damaged, and neither repaired nor whole since.
-        oldest: When that was proven whose proof is the oldest.
-        newest: When that was proven whose proof is the newest.
-        level: The deepest level at which all were proven.
-        files: When all its files were last made and hashed.
-        old: Whether the oldest is older than the policy allows.
-    """
-
-    packs: int
-    never: int
-    damaged: int
-    oldest: str
-    newest: str
-    level: str
-    files: str
-    old: bool
-
-
-def proof_age(archive: Archive, snapshot: Snapshot) -> ProofAge:
-    """Return when a snapshot's packs were last proven at this place, by the journal."""
-    now = utc_now()
-    proofs = proofs_of(readable_events(archive.journal), now, own_place(archive))
-    packs = [pack for pack, _ in snapshot.seal.packs]
-    times = [proof.time for pack in packs if (proof := proofs.last(pack))]
-    complete = len(times) == len(packs)
-    level = next(
-        (each for each in reversed(LEVELS) if all(proofs.pack(pack, each) for pack in packs)), ""
-    )
-    days = archive.policy().audit_days
-    oldest = min(times, default="") if complete else ""
-    return ProofAge(
-        packs=len(packs),
-        never=len(packs) - len(times),
-        damaged=sum(map(proofs.damaged, packs)),
-        oldest=oldest,
-        newest=max(times, default=""),
-        level=level,
-        files=proofs.snapshot(snapshot.id),
-        old=bool(days and oldest < utc_before(days * _DAY)),
     )

@@ -83,11 +83,16 @@ class ShownTensor(msgspec.Struct, frozen=True):
 
 def show(archive: Archive, snapshot: Snapshot) -> tuple[SnapshotFacts, Manifest]:
     """Return what seal and manifest say of a snapshot; raise DamageError if the manifest is not whole."""
+    manifest = archive.manifest(snapshot.seal)
+    return snapshot_facts(archive, snapshot, manifest), manifest
+
+
+def snapshot_facts(archive: Archive, snapshot: Snapshot, manifest: Manifest) -> SnapshotFacts:
+    """Return what seal and manifest say of a snapshot, for who has read that manifest already."""
     seal = snapshot.seal
-    manifest = archive.manifest(seal)
     vouches = vouches_of(seal, manifest.source, manifest.files)
     pairs = zip(manifest.files, vouches, strict=True)
-    facts = SnapshotFacts(
+    return SnapshotFacts(
         snapshot=snapshot.id,
         manifest=seal.manifest.blake3,
         manifest_size=seal.manifest.size,
@@ -103,7 +108,6 @@ def show(archive: Archive, snapshot: Snapshot) -> tuple[SnapshotFacts, Manifest]
         vouched=counted(vouches),
         unvouched=tuple(file.path for file, vouch in pairs if vouch.by is Voucher.NOBODY),
     )
-    return facts, manifest
 
 
 class FileMetadata(msgspec.Struct, frozen=True):

@@ -145,7 +145,7 @@ def test_a_revision_says_what_it_is_and_how_to_have_it(served, story):
         "503 files",
         "upstream",
         "Last proven here",
-        "at level content",
+        "Level content 2027-01-21",
         f"New since {first[:12]}",
     ):
         assert words in page.text, words

@@ -7,6 +7,7 @@ where, and headings take their place below those of the page. What the front mat
 from __future__ import annotations
 
 import re
+import threading
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from archiver.front_matter import parse_card, texts_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TEXT_MAX: Final = 192 << 10
+TEXT_MAX: Final = 128 << 10
 """Characters of a card that are shown: enough for every one that a person wrote,"""
 _TERMS_MAX: Final = 24
 """and so many values of each of its facts."""
@@ -112,7 +113,8 @@ def rendered(text: str) -> Markup:
     """Return Markdown, with whatever HTML is in it, as HTML that cannot harm."""
     text = _CONTROLS.sub("\ufffd", _BIDI.sub("", text.replace("\r\n", "\n")))
     try:
-        unsafe = _markdown().render(text)
+        with _one_at_a_time:
+            unsafe = _markdown().render(text)
     except RecursionError:
         return Markup("<pre>{}</pre>").format(text)
     safe = nh3.clean(
@@ -129,6 +131,10 @@ def rendered(text: str) -> Markup:
     safe = _ALERT.sub(_alert, safe)
     safe = _HEAD_CELL.sub('<th scope="col"', safe)
     return Markup(_in_place(safe))  # noqa: S704 - it was cleaned just now
+
+
+_one_at_a_time: Final = threading.Lock()
+"""The worst that can be written takes seconds: of one thread, while the others answer."""
 
 
 @cache

@@ -70,7 +70,7 @@ def page(
     status: int = 200,
 ) -> Response:
     """Return a page, with the headers that keep it to itself."""
-    path = request.url.path
+    path = request.url.path.rstrip("/") or NAVIGATION[0][1]
     body = (
         environment()
         .get_template(template)

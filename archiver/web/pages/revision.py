@@ -10,8 +10,9 @@ from archiver.archive.manifests import tensors_of
 from archiver.archive.vouching import vouches_of
 from archiver.errors import DamageError
 from archiver.names import HUGGING_FACE, MODEL, RepositoryName
-from archiver.operations.describe import Description, describe, proof_age
-from archiver.operations.show import show
+from archiver.operations.describe import Description, describe
+from archiver.operations.show import snapshot_facts
+from archiver.text import utc_before
 from archiver.web.holdings import served_name
 from archiver.web.pages.figures import stacked
 from archiver.web.pages.held import file_href
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry, Manifest
     from archiver.archive.seals import Snapshot
+    from archiver.archive.serving.proof import ProofBook
     from archiver.archive.vouching import Vouch
     from archiver.tensors.header import Tensor
     from archiver.web.pages.held import Held, HeldSnapshots
 
+_DAY: Final = 86400
 _DESCRIBED: Final = 16
 """Revisions whose description is kept,"""
 _GROUPS: Final = 12
@@ -84,8 +88,9 @@ TENSOR_ORDERS: Final[dict[str, Order]] = {
 class RevisionPages:
     """The pages of a revision."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, proofs: ProofBook) -> None:
         self._held = held
+        self._proofs = proofs
         self._lock = threading.Lock()
         self._described: OrderedDict[str, Description] = OrderedDict()
 
@@ -95,19 +100,19 @@ class RevisionPages:
         """Return the page of a revision."""
         holding, snapshot = self._asked(request)
         archive = self._held.archive
-        shown, _ = show(archive, snapshot)
         manifest = self._held.manifest(snapshot)
         description = self._description(holding, snapshot, manifest)
         files = list(_files(snapshot, manifest))
         files.sort(key=lambda file: -file.entry.size)
         base = str(request.base_url).rstrip("/")
         facts = self._facts(holding, snapshot) | {
-            "shown": shown,
+            "shown": snapshot_facts(archive, snapshot, manifest),
             "description": description,
             "dtypes": stacked(((name, size) for name, _, size in description.dtypes), _HUES),
             "groups": description.groups[:_GROUPS],
             "files": files[:_FILES],
-            "proof": proof_age(archive, snapshot),
+            "proof": self._proofs.snapshot(snapshot),
+            "since": utc_before(days * _DAY) if (days := _audit_days(archive)) else "",
             "before": next(
                 (each for each in holding.snapshots if each.id == snapshot.seal.parent), None
             ),
@@ -205,6 +210,14 @@ class RevisionPages:
             "snapshot": snapshot,
             "seal": snapshot.seal,
         }
+
+
+def _audit_days(archive: Archive) -> int:
+    """Return within how many days the policy wants every pack proven; 0: no matter when."""
+    try:
+        return archive.policy().audit_days
+    except DamageError:
+        return 0  # a status says so
 
 
 def _files(snapshot: Snapshot, manifest: Manifest) -> Iterator[ShownFile]:

@@ -37,7 +37,7 @@ def page_routes(serving: Serving) -> list[Route]:
     archive = serving.archive
     held = Held(archive)
     repositories = RepositoriesPage(archive)
-    revision = RevisionPages(held)
+    revision = RevisionPages(held, serving.proofs)
     health = HealthPages(archive)
     # A name may have slashes: what is below a repository comes before it.
     one = "/repositories/{repository:path}"
