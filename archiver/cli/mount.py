@@ -53,7 +53,13 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
     from archiver.archive.serving.segment_cache import SegmentCache
     from archiver.mount.contents import Contents
     from archiver.mount.filesystem import ArchiveFilesystem
-    from archiver.mount.mountpoint import require_free, require_fuse, serve, unmounting
+    from archiver.mount.mountpoint import (
+        read_far_ahead,
+        require_free,
+        require_fuse,
+        serve,
+        unmounting,
+    )
     from archiver.mount.tree import Tree
 
     require_fuse()
@@ -81,6 +87,7 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
         output.remark(f"note: damage that is met cannot be journalled: {error.message}")
 
     def ready() -> None:
+        read_far_ahead(place)
         totals = tree.totals
         output.record("mounted", folder=str(place), snapshots=totals.snapshots, files=totals.files)
         output.line(

@@ -14,6 +14,8 @@ import logging
 import os
 import stat
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from blake3 import blake3
@@ -131,6 +133,7 @@ class ArchiveFilesystem:
         self._lock = threading.Lock()
         self._handles: dict[int, _Handle] = {}
         self._next = 1
+        self._working_folder = Path.cwd()
         self._reported: set[tuple[str, str]] = set()
         self.was_ready = False
         """Whether it was mounted."""
@@ -149,6 +152,9 @@ class ArchiveFilesystem:
     def init_with_config(self, connection: Any, config: Any) -> None:
         """The kernel has begun to ask."""
         del connection, config
+        # libfuse 3 goes to the root folder, and an archive's path may be relative.
+        with suppress(OSError):
+            os.chdir(self._working_folder)
         self.was_ready = True
         self._ready()
 
