@@ -11,7 +11,7 @@ import click
 
 from archiver.cli import output
 from archiver.cli.options import Size, common, exit_damaged, open_archive, packs_option
-from archiver.errors import DamageError
+from archiver.errors import DamageError, ExitCode
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
     decoded and proven as they are read. A file that is damaged, and cannot be healed, gives an
     input/output error and is named here.
 
-    It runs until DIR is unmounted ('fusermount -u DIR') or it is told to stop (Ctrl-C), and then ends
-    with 0; or with 20 if it came upon damage.
+    It runs until DIR is unmounted ('fusermount -u DIR') or SIGTERM comes, and then ends with 0; after
+    Ctrl-C with 130; in any case with 20 if it came upon damage that it could not heal.
     """
     from archiver.archive.advice import audit_hint
     from archiver.archive.serving.healing import Healer
@@ -101,8 +101,10 @@ def command(folder: Path, cache: int, allow_other: bool, pack_folders: tuple[Pat
     with closing(healer), SegmentCache(cache) as segments:
         contents = Contents(archive, segments, healer)
         filesystem = ArchiveFilesystem(tree, contents, ready=ready, report=report, warn=warn)
-        serve(place, filesystem, allow_other=allow_other)
+        interrupted = serve(place, filesystem, allow_other=allow_other)
     output.record("unmounted", folder=str(place), damaged=damaged.is_set())
     output.line("Unmounted.")
     if damaged.is_set():
         exit_damaged()
+    if interrupted:
+        output.exit_with(ExitCode.INTERRUPTED)

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive.serving.proof import ProofBook
 from archiver.archive.serving.served_file import ServedSnapshot
 from archiver.errors import DamageError
 
@@ -48,6 +49,7 @@ class Contents:
         self._archive = archive
         self._cache = cache
         self._healer = healer
+        self._proofs = ProofBook(archive)
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._snapshots: OrderedDict[str, ServedSnapshot] = OrderedDict()
@@ -57,9 +59,13 @@ class Contents:
         return OpenedFile(self._file(snapshot, path))
 
     def attribute(self, snapshot: Snapshot, path: str, name: str) -> str:
-        """Return one of a file's digests."""
-        entry = self._file(snapshot, path).entry
-        return {"blake3": entry.blake3, "sha256": entry.sha256}[name]
+        """Return one of a file's digests; who vouched for it; when all of its snapshot was last proven."""
+        if name == "proven":
+            proof = self._proofs.snapshot(snapshot).proven
+            return proof.time if proof else "never"
+        opened = self._opened(snapshot)
+        file = self._proofs.file(snapshot, opened.manifest, self._file(snapshot, path).entry)
+        return {"blake3": file.blake3, "sha256": file.sha256, "vouched": file.vouched}[name]
 
     def _file(self, snapshot: Snapshot, path: str) -> ServedFile:
         try:

@@ -35,9 +35,9 @@ _STAT_BLOCK: Final = 512
 _PREFERRED: Final = 1 << 20
 """What a program should read at a time, by ``st_blksize``."""
 _XATTR: Final = "user.archiver."
-ATTRIBUTES: Final = ("blake3", "sha256")
+ATTRIBUTES: Final = ("blake3", "sha256", "vouched", "proven")
 """What can be asked of a file, as the extended attribute ``user.archiver.<name>``."""
-_SEEN: Final = 10_000
+SEEN_MAX: Final = 10_000
 """Damage of so many files is reported once each; what comes after is not reported again and again."""
 
 Result = TypeVar("Result")
@@ -142,7 +142,7 @@ class ArchiveFilesystem:
         """Say of what no code foresaw that it happened, once; whoever asked gets EIO."""
         reason = f"Something that archiver did not expect: {type(error).__name__}: {error}"
         with self._lock:
-            new = ("", reason) not in self._reported and len(self._reported) < _SEEN
+            new = ("", reason) not in self._reported and len(self._reported) < SEEN_MAX
             self._reported.add(("", reason))
         if new:
             self._warn(path, ArchiverError(reason))
@@ -281,7 +281,7 @@ class ArchiveFilesystem:
             return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         key = (node.snapshot.id, node.path)
         with self._lock:
-            new = key not in self._reported and len(self._reported) < _SEEN
+            new = key not in self._reported and len(self._reported) < SEEN_MAX
             if new:
                 self._reported.add(key)
         if new:

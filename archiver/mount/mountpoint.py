@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,7 @@ TYPE: Final = "fuse.archiver"
 _DEVICE: Final = Path("/dev/fuse")
 _HELPERS: Final = ("fusermount3", "fusermount")
 _LIBRARY_HINT: Final = "Install it, on Debian and its like with: apt install fuse3 libfuse2"
-_KEPT_SECONDS: Final = 60
+KEPT_SECONDS: Final = 60
 """So long the kernel goes by what it knows of a name. New names are asked for at once."""
 _AHEAD_KIB: Final = 1024
 """So much the kernel reads ahead; by itself it is 128 KiB, and each request costs as much as that."""
@@ -97,10 +98,11 @@ def require_free(folder: Path, archive: Archive) -> Path:
     return real
 
 
-def serve(folder: Path, filesystem: ArchiveFilesystem, *, allow_other: bool = False) -> None:
-    """Mount ``filesystem`` at ``folder``, and answer until it is unmounted, or SIGINT or SIGTERM comes.
+def serve(folder: Path, filesystem: ArchiveFilesystem, *, allow_other: bool = False) -> bool:
+    """Mount ``filesystem`` at ``folder``, and answer until it is unmounted, or a signal comes.
 
-    To be called by the main thread. Raise ArchiverError if it cannot be mounted.
+    Return whether SIGINT ended it. To be called by the main thread. Raise ArchiverError if it cannot be
+    mounted.
     """
     fuse = require_fuse()
     # libfuse ends at a signal that nobody else waits for; Python would not come to hear of it.
@@ -111,6 +113,9 @@ def serve(folder: Path, filesystem: ArchiveFilesystem, *, allow_other: bool = Fa
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    interrupted = threading.Event()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    threading.Thread(target=_await_interrupt, args=(interrupted,), daemon=True).start()
     options: dict[str, Any] = {
         "ro": True,
         "nosuid": True,
@@ -123,8 +128,8 @@ def serve(folder: Path, filesystem: ArchiveFilesystem, *, allow_other: bool = Fa
         "use_ino": True,
         "auto_cache": True,
         "ac_attr_timeout": 1,
-        "entry_timeout": _KEPT_SECONDS,
-        "attr_timeout": _KEPT_SECONDS,
+        "entry_timeout": KEPT_SECONDS,
+        "attr_timeout": KEPT_SECONDS,
         "negative_timeout": 0,
     }
     try:
@@ -142,6 +147,15 @@ def serve(folder: Path, filesystem: ArchiveFilesystem, *, allow_other: bool = Fa
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return interrupted.is_set()
+
+
+def _await_interrupt(interrupted: threading.Event) -> None:
+    """Wait for SIGINT, and end libfuse as SIGTERM would: it does not say which signal ended it."""
+    signal.sigwait({signal.SIGINT})
+    interrupted.set()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def read_far_ahead(folder: Path) -> None:

@@ -18,6 +18,7 @@ from archiver.codec import segment
 from archiver.errors import ExitCode
 from archiver.export import model, modelpack, oci_layout
 from archiver.export import text as export_text
+from archiver.mount import contents, filesystem, mountpoint, tree
 from archiver.night import commands as night_commands
 from archiver.night import delivery, metrics
 from archiver.night import facts as night_facts
@@ -137,6 +138,11 @@ BOUNDS = [
         "The silence of a hub that `doctor` bears",
         f"{doctor.SILENCE:.0f} s, {systemd.ANSWER_SECONDS:.0f} s",
     ),
+    ("Manifests that are kept open, beside", f"{contents.OPEN_SNAPSHOTS} snapshots"),
+    ("Names of snapshots that were looked at", f"{tree.LISTED_FILES:,} files"),
+    ("new, or taken out of use, is seen", f"{tree.FRESH_SECONDS:.0f} second"),
+    ("the kernel may go by what it knows", f"{mountpoint.KEPT_SECONDS} seconds"),
+    ("Files that cannot be read and are", f"{filesystem.SEEN_MAX:,}"),
     ("A plan's file", f"{toml.BYTES_MAX // MIB} MiB"),
     ("Brackets within brackets", f"{toml.DEPTH_MAX}"),
     ("Parts of a dotted key", f"{toml.PARTS_MAX}"),

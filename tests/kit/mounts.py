@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-PATIENCE = 20
+PATIENCE = 120
 """Seconds for whatever takes a part of one on a machine with nothing else to do."""
 
 

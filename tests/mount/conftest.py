@@ -75,6 +75,7 @@ def held(tmp_path_factory) -> Iterator[Held]:
         names = ("org/model", "datasets/org/data", "modelscope:org/model")
         assert invoke("mirror", "-q", "-C", archive, *names) == 0
         assert invoke("watch", "-q", "-C", archive, "org/model") == 0
+    assert invoke("audit", "-q", "-C", archive) == 0
     files = {
         f"org/model/{first}": before,
         f"org/model/{second}": after,

@@ -75,7 +75,7 @@ print(disk.f_blocks * disk.f_frsize, disk.f_bfree, disk.f_files, disk.f_flag & o
     assert (free, files, read_only) == (0, len(every), os.ST_RDONLY)
 
 
-def test_digests_are_extended_attributes(held, mounted):
+def test_what_is_known_of_a_file_are_extended_attributes(held, mounted):
     code = """
 import json, os, sys
 print(json.dumps({name: os.getxattr(sys.argv[1], name).decode() for name in os.listxattr(sys.argv[1])}))
@@ -85,6 +85,8 @@ print(json.dumps({name: os.getxattr(sys.argv[1], name).decode() for name in os.l
     data = held.files[f"org/model/{held.first}"]["config.json"]
     assert known["user.archiver.sha256"] == hashlib.sha256(data).hexdigest()
     assert len(known["user.archiver.blake3"]) == 64
+    assert known["user.archiver.vouched"] == "upstream"
+    assert known["user.archiver.proven"].startswith("20")
 
 
 def test_random_slices_of_a_mapping_are_those_of_the_file(held, mounted, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kit.mounts import python
+from kit.mounts import Mounted, python
+
+from archiver.demo.checkpoints import write_dense
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -61,3 +63,28 @@ print(sorted(os.listdir(snapshot_download('org/data', repo_type='dataset'))))
         str(mounted.folder / "org/model" / held.second),
         "['data']",
     ]
+
+
+def test_a_model_computes_what_the_restored_one_does(cli, archive, tmp_path):
+    folder = write_dense(tmp_path / "dense", shards=3, vision=False)
+    words = ("--as", "org/dense", "--min-free", "0B")
+    assert cli("import", "-C", archive, folder, *words).code == 0
+    code = """
+import sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+transformers.utils.logging.disable_progress_bar()
+told = []
+for name in sys.argv[1:]:
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    ids = tokenizer('The archive is intact.', return_tensors='pt').input_ids
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
+    with torch.no_grad():
+        told.append((ids, model(input_ids=ids).logits))
+for ids, logits in told:
+    assert torch.equal(ids, told[0][0]) and torch.equal(logits, told[0][1]) and logits.std() > 0
+print('the same')
+"""
+    with Mounted(archive, tmp_path / "m") as running:
+        cache = {"HF_HUB_CACHE": str(running.folder / ".hub"), "HF_HOME": str(tmp_path / "home")}
+        names = (folder, running.folder / "org/dense/main", "org/dense")
+        assert python(code, *names, **cache, **OFFLINE) == "the same\n"
