@@ -66,11 +66,14 @@ class RepositoryOverview(msgspec.Struct, frozen=True):
 class Overview(msgspec.Struct, frozen=True):
     """The repositories by name, and how many seals are damaged, or cannot be read, and are left out.
 
-    ``catalogued`` is false where the catalogue gave no answer: then no licence, title or dtype is known.
+    ``unsealed`` are those snapshots, as (repository, revision), whose seal is lost and that can be read by
+    their manifests. ``catalogued`` is false where the catalogue gave no answer: then no licence, title or
+    dtype is known.
     """
 
     repositories: tuple[RepositoryOverview, ...]
     unreadable: int
+    unsealed: tuple[tuple[str, str], ...]
     catalogued: bool
 
 
@@ -93,6 +96,7 @@ def overview(archive: Archive, progress: Progress) -> Overview:
             for name, snapshots in sorted(held.items())
         ),
         unreadable=len(unreadable),
+        unsealed=tuple((each.seal.repository, each.seal.revision) for each in archive.unsealed()),
         catalogued=catalogued,
     )
 

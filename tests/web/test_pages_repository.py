@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -232,9 +233,21 @@ def test_a_repository_that_is_gone_is_said_to_be(served):
     assert "Gone or private upstream" in page.text or "Not shown by upstream" in page.text
 
 
-def test_a_damaged_manifest_is_a_page_that_says_so(story, tmp_path):
-    import shutil
+def test_what_lost_its_seal_is_shown_by_its_manifest(story, tmp_path):
+    copy = tmp_path / "archive"
+    shutil.copytree(story[0], copy)
+    shutil.rmtree(copy / "snapshots")
+    served = Served(copy)
+    page = served.page("/repositories")
+    assert "3 revisions have lost their seals" in page.text
+    links = [each["href"] for each in page.all("a") if "/revisions/" in each.get("href", "")]
+    assert len(links) == 3
+    for link in links:
+        assert "its seal is lost" in served.page(link).text
+    assert "without a seal" in served.page(f"/repositories/{REPO}").text
 
+
+def test_a_damaged_manifest_is_a_page_that_says_so(story, tmp_path):
     copy = tmp_path / "archive"
     shutil.copytree(story[0], copy)
     for folder in ("manifests", "packs"):

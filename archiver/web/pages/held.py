@@ -54,6 +54,8 @@ class Held:
         """Return what is held of a repository, None if nothing is; raise UsageError for no name."""
         snapshots = self.archive.snapshots_of(as_repo_id(name), skip_damaged)
         if not snapshots:
+            snapshots = [each for each in self.archive.unsealed() if each.is_of(name)]
+        if not snapshots:
             return None
         snapshots.sort(key=lambda each: (each.seal.sealed, each.id), reverse=True)
         default = self.archive.default(snapshots)

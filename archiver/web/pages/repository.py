@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from archiver.archive.watch import UpstreamHistory
 from archiver.errors import DamageError, UsageError, skip_damaged
-from archiver.names import as_repo_id
+from archiver.names import FOLDER, RepositoryName, as_repo_id
 from archiver.operations.show import card_of
 from archiver.report.changes import change_sentence
 from archiver.text import printable
@@ -112,6 +112,7 @@ class RepositoryPage:
             "moments": moments[shown.begin : shown.last],
             "paging": shown,
             "known": known,
+            "from_folder": RepositoryName.parse(name).hub == FOLDER,
             "card": card,
             "card_problem": problem,
         }
