@@ -109,7 +109,7 @@ def command(
         serving.threads.close()
         serving.cache.close()
         healer.close()
-    if stopped_by == signal.SIGINT:
+    if stopped_by != signal.SIGTERM:
         output.exit_with(ExitCode.INTERRUPTED)
 
 
@@ -137,20 +137,20 @@ def _options(host: str, token: str, allowed_hosts: tuple[str, ...], connections:
 
 
 def _token(file: Path | None) -> str:
-    """Return the token that clients must show, ``""`` for none; raise UsageError for a poor one."""
+    """Return the token that clients must show, ``""`` for none.
+
+    Raise UsageError for a poor one, DeniedError if others than its owner can read the file.
+    """
+    from archiver.night.secret import secret_text, title_of
+    from archiver.plan.document import SecretName
+
     if file is None:
         told, where = os.environ.get(_VARIABLE), f"The variable {_VARIABLE}"
         if told is None:
             return ""
     else:
-        where = f"The file {file}"
-        try:
-            with file.open("rb") as opened:
-                told = opened.read(_TOKEN_MAX + 2).decode("ascii", "replace")
-        except OSError as error:
-            raise UsageError(
-                f"{where} cannot be read: {error.strerror}.", hint="Check --token-file."
-            ) from None
+        secret = SecretName("file", str(file.absolute()))
+        told, where = secret_text(secret, Path()), title_of(secret)
     token = told.strip()
     fits = token.isascii() and token.isprintable() and " " not in token
     if not fits or not _TOKEN_LEAST <= len(token) <= _TOKEN_MAX:

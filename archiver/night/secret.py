@@ -49,7 +49,7 @@ def read_urls(secret: SecretName, folder: Path) -> tuple[str, ...]:
     A relative name of a file is looked for in ``folder``. Raise UsageError if there is none, DeniedError
     if others than its owner can read the file.
     """
-    text = _text(secret, folder)
+    text = secret_text(secret, folder)
     lines = [line.strip() for line in text.splitlines()]
     urls = tuple(line for line in lines if line and not line.startswith("#"))
     if not urls or len(urls) > URLS_MAX or not all(map(_is_url, urls)):
@@ -66,7 +66,8 @@ def title_of(secret: SecretName) -> str:
     return f"{kinds[secret.kind]} {secret.name}"
 
 
-def _text(secret: SecretName, folder: Path) -> str:
+def secret_text(secret: SecretName, folder: Path) -> str:
+    """Return what a secret is; raise UsageError or DeniedError as ``read_urls`` does."""
     if secret.kind == "env":
         text = os.environ.get(secret.name, "")
         if not text:

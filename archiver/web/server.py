@@ -76,8 +76,11 @@ class Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._unread = 0
         self._unread_since = self.loop.time()
+        self.idle_since = self.loop.time()
         if len(self.connections) > self.limit + REFUSED_CONNECTIONS:
             self.cut_off()
+        elif len(self.connections) > self.limit:
+            self._make_room()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, as long as it is within bounds."""
@@ -92,6 +95,23 @@ class Protocol(HttpToolsProtocol):
             self._refuse(431)
         elif len(self.pipeline) > PIPELINE_MAX:
             self.cut_off()
+
+    def _make_room(self) -> None:
+        """Close the connection that has been kept open for longest with nothing asked on it."""
+        idle = [each for each in self.connections if isinstance(each, Protocol) and each.is_idle]
+        if idle:
+            min(idle, key=lambda each: each.idle_since).transport.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was asked is answered, and nothing more has come."""
+        answered = self.cycle is not None and self._is_between_requests()
+        return answered and self.wait_began is None and not self.transport.get_write_buffer_size()
+
+    def on_response_complete(self) -> None:
+        """Note since when nothing is asked."""
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
 
     def _is_between_requests(self) -> bool:
         return self.cycle is None or (self.cycle.response_complete and self.body_began is None)

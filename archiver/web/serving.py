@@ -47,12 +47,13 @@ class Serving:
     cache: SegmentCache
     options: Options = field(default_factory=Options)
     healer: Healer | None = None
-    threads: Threads = field(default_factory=Threads)
+    threads: Threads = field(init=False)
     holdings: Holdings = field(init=False)
     snapshots: OpenSnapshots = field(init=False)
     proofs: ProofBook = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "threads", Threads(self.options.connections))
         object.__setattr__(self, "holdings", Holdings(self.archive))
         object.__setattr__(self, "snapshots", OpenSnapshots(self))
         object.__setattr__(self, "proofs", ProofBook(self.archive))

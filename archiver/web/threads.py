@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _SPARE: Final = 4
-"""Threads beyond one for each core: a disk may keep some waiting."""
+"""Threads for look-ups beyond one for each core: a disk may keep some waiting."""
+PIECES: Final = 256
+"""Threads that wait for pieces at most. They cost little, and decode nothing: the cache's own do. With few,
+clients would take turns, and each find the segment gone that it was in."""
 
 
 class Threads:
-    """A bounded pool. A piece of work is one look-up, or one piece of a file, never a whole answer."""
+    """Two bounded pools. A piece of work is one look-up, or one piece of a file, never a whole answer.
 
-    def __init__(self, count: int = 0) -> None:
-        self._pool = ThreadPoolExecutor(
-            count or available_cores() + _SPARE, thread_name_prefix="serve"
-        )
+    ``clients`` is for how many pieces may be waited for at a time. Look-ups do not wait behind them.
+    """
+
+    def __init__(self, clients: int = PIECES) -> None:
+        self._lookups = ThreadPoolExecutor(available_cores() + _SPARE, thread_name_prefix="look-up")
+        self._pieces = ThreadPoolExecutor(min(clients, PIECES), thread_name_prefix="piece")
 
     async def call(
         self,
@@ -36,20 +41,21 @@ class Threads:
     ) -> Result:
         """Return what the function returns in one of the threads, or raise what it raises."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, partial(function, *arguments, **named))
+        return await loop.run_in_executor(self._lookups, partial(function, *arguments, **named))
 
     async def next_piece(self, pieces: Iterator[Any]) -> Any:
         """Return the next piece, made in one of the threads; None at the end."""
-        return await self.call(next, pieces, None)
+        return await asyncio.get_running_loop().run_in_executor(self._pieces, next, pieces, None)
 
     def leave(self, pieces: Iterator[Any]) -> None:
         """Let go of what a read holds that was perhaps left before its end; nobody waits for it."""
         with suppress(RuntimeError):  # the pool is closed, and the process about to end
-            self._pool.submit(_leave, pieces)
+            self._pieces.submit(_leave, pieces)
 
     def close(self) -> None:
         """Take no more work, and wait for nothing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._lookups, self._pieces):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _leave(pieces: Iterator[Any]) -> None:

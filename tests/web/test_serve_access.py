@@ -30,6 +30,7 @@ PATH = f"/{MODEL}/resolve/main/config.json"
 def guarded(history, tmp_path_factory) -> Iterator[Server]:
     file = tmp_path_factory.mktemp("token") / "token"
     file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
     with served(
         history.archive, "--token-file", file, "-v", "--allowed-host", "Archive"
     ) as running:
@@ -180,12 +181,20 @@ def test_other_machines_are_not_served_without_a_word(history, host):
 def test_a_poor_token_is_none(history, tmp_path):
     for text in ("", "short", "two words of a token", "ü" * 20, "x" * 600):
         (tmp_path / "token").write_text(text)
+        (tmp_path / "token").chmod(0o600)
         code, err = _refused(history.archive, "--token-file", tmp_path / "token", "--port", 0)
         assert (code, "holds no token" in err) == (2, True)
         assert text not in err or not text
     code, err = _refused(history.archive, "--token-file", tmp_path / "none", "--port", 0)
     assert (code, "cannot be read" in err) == (2, True)
     assert _refused(history.archive, "--port", 0, env={"ARCHIVER_SERVE_TOKEN": ""})[0] == 2
+
+
+def test_a_token_that_others_can_read_is_refused(history, tmp_path):
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o644)
+    code, err = _refused(history.archive, "--token-file", tmp_path / "token", "--port", 0)
+    assert (code, "chmod 600" in err) == (1, True)
 
 
 def test_where_there_is_no_archive(tmp_path):

@@ -341,12 +341,18 @@ def test_who_goes_away_in_the_middle(server, history):
 # ---- too many
 
 
+def _downloads(server: Server, stack: ExitStack, count: int) -> None:
+    """Begin so many downloads, and read no further."""
+    for _ in range(count):
+        connection = stack.enter_context(_connect(server))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(f"GET {BIG} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert connection.recv(100)
+
+
 def test_who_comes_too_late_is_told_so(history):
     with served(history.archive, "--limit-connections", 3) as server, ExitStack() as stack:
-        for _ in range(3):
-            connection = stack.enter_context(_connect(server))
-            connection.sendall(ONCE)
-            assert b" 200 " in connection.recv(1 << 16)
+        _downloads(server, stack, 3)
         late = server.ask(PATH)
         assert (late.status, late.headers["retry-after"]) == (503, "5")
         stack.close()
@@ -355,12 +361,21 @@ def test_who_comes_too_late_is_told_so(history):
             assert time.monotonic() < deadline
 
 
+def test_connections_that_are_only_kept_open_make_room(history):
+    with served(history.archive, "--limit-connections", 3) as server, ExitStack() as stack:
+        kept = [stack.enter_context(_connect(server)) for _ in range(3)]
+        for connection in kept:
+            connection.sendall(ONCE)
+            assert b" 200 " in connection.recv(1 << 16)
+        assert server.ask(PATH).status == 200
+        # The one that was idle for longest went; the others serve on.
+        assert kept[0].recv(1 << 16) == b""
+        kept[2].sendall(ONCE)
+        assert b" 200 " in kept[2].recv(1 << 16)
+
+
 def test_many_slow_clients_keep_nobody_waiting(server, history):
     with ExitStack() as stack:
-        for _ in range(40):
-            connection = stack.enter_context(_connect(server))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.sendall(f"GET {BIG} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            assert connection.recv(100)
+        _downloads(server, stack, 40)
         _fine(server, history)
         assert server.ask(BIG).body == large()[LARGE]
