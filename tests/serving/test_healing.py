@@ -19,9 +19,10 @@ from kit.faults import flip, wipe
 from archiver.archive.archive import Archive
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.writer import PackWriter
-from archiver.archive.serving import healing, place_reader
+from archiver.archive.serving import damage_journal, healing, place_reader
 from archiver.archive.serving.healing import Healer
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UnreadableError
+from archiver.storage.locks import RunLock
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,9 @@ def healer(root):
 
 def sources(root):
     return [each.get("source", "") for each in met(root)]
+
+
+PATIENCE = 60.0
 
 
 # ---- where it is had from
@@ -154,6 +158,21 @@ def test_another_place_with_other_bytes_is_not_believed(bare, other, healer):
         healer.heal(error, stored.size)
 
 
+def test_from_another_place_by_its_parity(bare, other, healer, cli):
+    stored = objects(bare)[3]
+    assert cli("parity", "add", "-q", "-C", other).code == 0
+    flip(pack_path(other, stored), stored.offset + stored.stored // 2)
+    assert bytes(healer.heal(damage(bare, stored), stored.size)) == stored.plain
+
+
+def test_what_may_not_be_read_is_not_called_damaged(root, healer):
+    stored = objects(root)[0]
+    damage(root, stored)
+    error = UnreadableError("Denied.", object=stored.digest, pack=stored.pack)
+    assert bytes(healer.heal(error, stored.size)) == stored.plain
+    assert met(root) == []
+
+
 # ---- what nobody has
 
 
@@ -207,7 +226,8 @@ from contextlib import closing
 from pathlib import Path
 from archiver.archive.archive import Archive
 from archiver.archive.serving.healing import Healer
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UnreadableError
+from archiver.storage.locks import RunLock
 root, digest, size, pack, times = sys.argv[1:]
 with closing(Healer(Archive.open(Path(root)))) as healer:
     input()
@@ -228,6 +248,22 @@ def test_an_event_a_day_over_processes(root):
         child.stdin.write(b"\n")
         child.stdin.close()
     assert [child.wait() for child in children] == [0, 0, 0]
+    assert sources(root) == ["parity"]
+
+
+def test_one_process_at_a_time_judges_by_the_journal(root, monkeypatch):
+    """Else two that see the same journal at once would both write."""
+    monkeypatch.setattr(damage_journal, "_PATIENCE", PATIENCE)
+    stored = objects(root)[0]
+    error = damage(root, stored)
+    with closing(Healer(Archive.open(root))) as healer:
+        heals = threading.Thread(target=lambda: healer.heal(error, stored.size))
+        with RunLock(root / "tmp" / "damage-met.lock", "Another"):
+            heals.start()
+            heals.join(1.0)
+            assert heals.is_alive()
+            assert met(root) == []
+        heals.join()
     assert sources(root) == ["parity"]
 
 
@@ -308,8 +344,6 @@ def test_an_archive_that_can_only_be_read(root):
 
 
 # ---- a mount that is dead
-
-PATIENCE = 60.0
 
 
 @needs_mount

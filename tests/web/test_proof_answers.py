@@ -144,6 +144,10 @@ def test_a_proof_is_as_new_as_the_journal(server, archive):
         return header, proof(server, f"{MODEL}/proof/main")
 
     place = json.loads((archive / "place.json").read_bytes())["place"]
+    # The copy read every pack of it, and no audit did yet.
+    header, document = told()
+    assert header == f'{document["places"][0]["proven"]}; level=stored; place="{place}"'
+    assert list(document["levels"]) == ["structure", "stored"]
     for level in ("content", "files"):
         assert invoke("audit", "-q", "-C", archive, "--level", level) == 0
         header, document = until(told, lambda now, level=level: f"level={level}" in now[0])

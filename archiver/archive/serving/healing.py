@@ -24,7 +24,7 @@ from archiver.archive.serving.damage_journal import DamageJournal
 from archiver.archive.serving.place_reader import PlaceReader
 from archiver.archive.serving.recovery import Attempt, Recovery
 from archiver.digest import is_blake3
-from archiver.errors import ArchiverError, DamageError, skip_damaged
+from archiver.errors import ArchiverError, DamageError, UnreadableError, skip_damaged
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ class Healer:
             recovered = self._elsewhere(digest, size, error)
         if recovered is not None:
             source = recovered.place or recovered.source
-        if source != "reread":
+        # Of what this user may not read nothing is known: that it is damaged least of all.
+        if source != "reread" and not isinstance(error, UnreadableError):
             self._journal.note(MetObject(digest, attempt.damaged, source))
         if recovered is None:
             raise self._refuse(digest, error, attempt)

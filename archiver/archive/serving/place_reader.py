@@ -44,6 +44,10 @@ _PROGRAM: Final = (
 """With the parent's own path: ``-m`` would import from the current folder too."""
 _REQUEST: Final = re.compile(rb"([0-9a-f]{64}) ([0-9]{1,9})\n\Z")
 _ANSWER: Final = re.compile(rb"([0-9]{1,9}) ([a-z-]{1,20})\n\Z")
+_SECRETS: Final = frozenset(
+    {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "ARCHIVER_KEY_PASSWORD", "ARCHIVER_SERVE_TOKEN"}
+)
+"""Variables that a child which reads another place's files has no use for."""
 _abandoned: Final[list[subprocess.Popen[bytes]]] = []
 """Children that even SIGKILL did not end: they are held, so that nobody waits for them."""
 
@@ -142,6 +146,7 @@ def _start(path: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name not in _SECRETS},
         start_new_session=True,  # Ctrl-C is for this process to hear, which then ends the child
         bufsize=0,
     )

@@ -20,7 +20,7 @@ from archiver.archive.copies import PlaceHistory, Standing, judge_copies
 from archiver.archive.events import SmokeTested
 from archiver.archive.journal import policy_of
 from archiver.archive.places import own_place
-from archiver.archive.policy import LEVELS, Level, Policy
+from archiver.archive.policy import LEVELS, Level, Policy, proves
 from archiver.archive.signing.minisign import parse_public_key
 from archiver.archive.signing.signatures import is_signed
 from archiver.archive.vouching import DigestKind, Vouch, Vouching, vouches_of
@@ -44,6 +44,8 @@ _LATE_SECONDS: Final = 60.0
 _SNAPSHOTS_KEPT: Final = 1024
 _VOUCHES_KEPT: Final = 16
 """Snapshots of whose files it is kept who vouched for each."""
+_READ: Final[Level] = "stored"
+"""The level at which a pack that was read whole, and has the digest that is its name, is proven."""
 _HELD: Final = frozenset({"held", "inapplicable"})
 _WHOLE_RUN: Final = "generate"
 """The level that a whole smoke test comes to."""
@@ -253,7 +255,8 @@ class _Known:
     def _make(self, snapshot: Snapshot) -> SnapshotProof:
         seal = snapshot.seal
         vouching = self._archive.vouching(snapshot)
-        levels = self._levels(snapshot)
+        places = tuple(self._places(snapshot))
+        levels = self._levels(snapshot, next((each.proven for each in places if each.here), ""))
         last = max(
             ((time, LEVELS.index(level)) for level, time in levels.items() if level != LEVELS[0]),
             default=None,
@@ -271,19 +274,25 @@ class _Known:
             proven=LastProof(last[0], LEVELS[last[1]]) if last else None,
             levels=levels,
             damaged=tuple(pack for pack, _ in seal.packs if self._proofs.damaged(pack)),
-            places=tuple(self._places(snapshot)),
+            places=places,
             tested=self._tested(snapshot),
             signed=tuple(self._signed(snapshot)),
         )
 
-    def _levels(self, snapshot: Snapshot) -> dict[Level, str]:
-        """Return since when all packs of a snapshot are proven at each level, where they all are."""
+    def _levels(self, snapshot: Snapshot, read: str) -> dict[Level, str]:
+        """Return since when all packs of a snapshot are proven at each level, where they all are.
+
+        ``read`` is when they were last read whole here, also by a copy.
+        """
         levels: dict[Level, str] = {}
         for level in LEVELS:
             times = [self._proofs.pack(pack, level) for pack, _ in snapshot.seal.packs]
             if level == LEVELS[-1]:
                 times.append(self._proofs.snapshot(snapshot.id))
-            if oldest := min(times, default=""):
+            oldest = min(times, default="")
+            if proves(_READ, level):
+                oldest = max(oldest, read)
+            if oldest:
                 levels[level] = oldest
         return levels
 
