@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from archiver.errors import ArchiverError, DamageError
 from archiver.web import hub_documents as documents
-from archiver.web.lookup import find_repository, find_revision, missing_file
+from archiver.web.lookup import find_entry, find_repository, find_revision
 from archiver.web.proof import proof_headers
 from archiver.web.ranges import Range, etag_matches, multipart, parse_range
 from archiver.web.refusals import Refusal
@@ -74,10 +74,7 @@ def find_file(serving: Serving, target: Target) -> ServedFile:
     """Return the file that is asked for, opened; refuse what is not held."""
     repository = find_repository(serving, target)
     revision = find_revision(repository, target)
-    snapshot = serving.snapshots.get(revision.snapshot)
-    entry = snapshot.entries.get(target.path)
-    if entry is None:
-        raise missing_file(repository, revision, target.path)
+    snapshot, entry = find_entry(serving, repository, revision, target.path)
     return ServedFile(repository, revision, snapshot, entry)
 
 

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ import msgspec
 
 from archiver.archive.events import Planned, PlanRetired, Sighted, UpstreamChanged
 from archiver.archive.seals import Snapshot, with_digits
-from archiver.errors import skip_damaged
+from archiver.errors import DamageError, skip_damaged
 from archiver.names import DATASET, HUGGING_FACE, MODEL, RepositoryName
 
 if TYPE_CHECKING:
@@ -47,10 +48,19 @@ _NO_TIME: Final = "1970-01-01T00:00:00"
 
 
 class Revision(NamedTuple):
-    """A revision that is held, by the snapshot that a restore of it would take."""
+    """A revision that is held, by the snapshot that a restore of it would take.
+
+    ``others`` may have further files, where that one has not all.
+    """
 
     commit: str
     snapshot: Snapshot
+    others: tuple[Snapshot, ...] = ()
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """All of them; of a path that several have, the first one's file is the one that is meant."""
+        return self.snapshot, *self.others
 
     @property
     def time(self) -> str:
@@ -172,7 +182,7 @@ class Holdings:
         return self._catalog
 
     def _refresh(self) -> None:
-        snapshots = list(self._archive.snapshots(skip_damaged))
+        snapshots = self._snapshots()
         names = self._archive.journal.names()
         seen = (tuple(each.id for each in snapshots), len(names), names[-1:])
         if seen == self._seen:
@@ -199,15 +209,25 @@ class Holdings:
         held_plans = {plan: wanted for plan, wanted in plans.items() if wanted}
         self._catalog, self._seen = Catalog(repositories, tuple(hidden), held_plans), seen
 
+    def _snapshots(self) -> list[Snapshot]:
+        """Return every snapshot; of a revision that has no seal any more, what its manifest tells of."""
+        sealed = list(self._archive.snapshots(skip_damaged))
+        known = {(each.seal.repository.casefold(), each.seal.revision) for each in sealed}
+        with suppress(DamageError):
+            sealed += [
+                each
+                for each in self._archive.unsealed()
+                if (each.seal.repository.casefold(), each.seal.revision) not in known
+            ]
+        return sealed
+
     def _held(
         self, source: RepositoryName, snapshots: list[Snapshot], refs: _Refs
     ) -> HeldRepository:
         by_commit: dict[str, list[Snapshot]] = {}
         for snapshot in snapshots:
             by_commit.setdefault(snapshot.seal.revision, []).append(snapshot)
-        revisions = [
-            Revision(commit, self._archive.preferred(each)) for commit, each in by_commit.items()
-        ]
+        revisions = [self._revision(commit, each) for commit, each in by_commit.items()]
         revisions.sort(key=lambda each: (each.time, each.snapshot.seal.sealed), reverse=True)
         whole = {each.seal.revision for each in snapshots if each.seal.selection.whole}
         pointed = refs.main_of(source)
@@ -223,10 +243,26 @@ class Holdings:
             refs.attributes(source),
         )
 
+    def _revision(self, commit: str, snapshots: list[Snapshot]) -> Revision:
+        first = self._archive.preferred(snapshots)
+        if first.seal.selection.whole:
+            return Revision(commit, first)
+        by_manifest = {each.seal.manifest.blake3: each for each in snapshots}
+        by_manifest.pop(first.seal.manifest.blake3, None)
+        return Revision(commit, first, tuple(by_manifest.values()))
+
     # ---- of one revision
 
-    def files(self, snapshot: Snapshot) -> tuple[FileFacts, ...]:
-        """Return what the files of a snapshot are, by path; raise DamageError if its manifest is lost."""
+    def files(self, revision: Revision) -> tuple[FileFacts, ...]:
+        """Return what the files of a revision are, by path; raise DamageError if a manifest is lost."""
+        if not revision.others:
+            return self._files_of(revision.snapshot)
+        found: dict[str, FileFacts] = {}
+        for snapshot in revision.snapshots:
+            found = {file.path: file for file in self._files_of(snapshot)} | found
+        return tuple(file for _, file in sorted(found.items()))
+
+    def _files_of(self, snapshot: Snapshot) -> tuple[FileFacts, ...]:
         digest = snapshot.seal.manifest.blake3
         kept = self._files.get(digest)
         if kept is None:

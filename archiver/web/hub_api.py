@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
@@ -183,7 +184,7 @@ def _info(serving: Serving, question: Question) -> Answer:
     repository, revision = _asked(serving, question)
     card = serving.holdings.card(revision.snapshot)
     info = documents.repository_info(repository, revision, card)
-    files = serving.holdings.files(revision.snapshot)
+    files = serving.holdings.files(revision)
     blobs = question.flag("blobs")
     info["siblings"] = [documents.sibling(file, blobs=blobs) for file in files]
     return Answer(_expand(info, question), {"X-Repo-Commit": revision.commit})
@@ -200,7 +201,7 @@ def _expand(info: documents.Json, question: Question) -> documents.Json:
 
 def _tree(serving: Serving, question: Question) -> Answer:
     repository, revision = _asked(serving, question)
-    files: Sequence[FileFacts] = serving.holdings.files(revision.snapshot)
+    files: Sequence[FileFacts] = serving.holdings.files(revision)
     under = question.target.path.strip("/")
     recursive, expand = question.flag("recursive"), question.flag("expand")
     entries = documents.tree(files, revision.commit, under, recursive=recursive)
@@ -215,9 +216,7 @@ def _tree(serving: Serving, question: Question) -> Answer:
 def _paths_info(serving: Serving, question: Question) -> Answer:
     _, revision = _asked(serving, question)
     paths = dict.fromkeys(path.strip("/") for path in question.form.get("paths", []))
-    found = documents.path_entries(
-        serving.holdings.files(revision.snapshot), revision.commit, paths
-    )
+    found = documents.path_entries(serving.holdings.files(revision), revision.commit, paths)
     if question.form.get("expand", [""])[-1].lower() == "true":
         found = [documents.expanded(entry, revision) for entry in found]
     return Answer(found, {"X-Repo-Commit": revision.commit})
@@ -259,20 +258,28 @@ def _list(serving: Serving, question: Question) -> Answer:
     infos = []
     for repository in page:
         revision = repository.revisions[repository.main]
-        card = serving.holdings.card(revision.snapshot) if full or tags else None
+        card = _card(serving, revision) if full or tags else None
         info = documents.repository_info(repository, revision, card)
         if full:
-            files = serving.holdings.files(revision.snapshot)
-            info["siblings"] = [documents.sibling(file, blobs=False) for file in files]
+            with suppress(DamageError):
+                files = serving.holdings.files(revision)
+                info["siblings"] = [documents.sibling(file, blobs=False) for file in files]
         infos.append(_expand(info, question))
     return Answer(infos, headers)
 
 
 def _tags_of(serving: Serving, repository: HeldRepository) -> set[str]:
     revision = repository.revisions[repository.main]
-    card = serving.holdings.card(revision.snapshot)
-    info = documents.repository_info(repository, revision, card)
+    info = documents.repository_info(repository, revision, _card(serving, revision))
     return {tag.casefold() for tag in info["tags"]}
+
+
+def _card(serving: Serving, revision: Revision) -> documents.Json:
+    """Return what a card declares, nothing where it is lost: a list is still one of the others."""
+    try:
+        return serving.holdings.card(revision.snapshot)
+    except DamageError:
+        return {}
 
 
 def _collections(serving: Serving, question: Question) -> Answer:

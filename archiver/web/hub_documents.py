@@ -190,7 +190,8 @@ def commits(repository: HeldRepository, revision: Revision) -> list[Json]:
 
 
 def _commit(revision: Revision) -> Json:
-    title = f"{revision.commit[:12]}, in the archive since {revision.snapshot.seal.sealed[:10]}"
+    since = revision.snapshot.seal.sealed[:10]
+    title = f"{revision.commit[:12]}, " + (f"in the archive since {since}" if since else "unsealed")
     return {"id": revision.commit, "title": title, "date": revision.time}
 
 

@@ -9,6 +9,8 @@ from archiver.web.holdings import KINDS
 from archiver.web.refusals import Refusal
 
 if TYPE_CHECKING:
+    from archiver.archive.records import FileEntry
+    from archiver.archive.serving.served_file import ServedSnapshot
     from archiver.web.holdings import HeldRepository, Revision
     from archiver.web.hub_routes import Target
     from archiver.web.serving import Serving
@@ -48,6 +50,18 @@ def find_revision(repository: HeldRepository, target: Target) -> Revision:
             "RevisionNotFound",
         )
     return found
+
+
+def find_entry(
+    serving: Serving, repository: HeldRepository, revision: Revision, path: str
+) -> tuple[ServedSnapshot, FileEntry]:
+    """Return a file of a revision and the snapshot that has it, opened; refuse what is not held."""
+    for snapshot in revision.snapshots:
+        opened = serving.snapshots.get(snapshot)
+        entry = opened.entries.get(path)
+        if entry is not None:
+            return opened, entry
+    raise missing_file(repository, revision, path)
 
 
 def missing_file(repository: HeldRepository, revision: Revision, path: str) -> Refusal:

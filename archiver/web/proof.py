@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from archiver.web.lookup import find_repository, find_revision, missing_file
+from archiver.web.lookup import find_entry, find_repository, find_revision
 
 if TYPE_CHECKING:
     from archiver.archive.records import FileEntry, Manifest
     from archiver.archive.seals import Snapshot
     from archiver.archive.serving.proof import SnapshotProof
-    from archiver.web.holdings import HeldRepository, Revision
+    from archiver.web.holdings import HeldRepository
     from archiver.web.hub_routes import Target
     from archiver.web.serving import Serving
 
@@ -61,16 +61,11 @@ def proof_document(serving: Serving, target: Target) -> dict[str, Any]:
     """Return what is known of a revision, or of a file of it; refuse what is not held."""
     repository = find_repository(serving, target)
     revision = find_revision(repository, target)
-    proof = serving.proofs.snapshot(revision.snapshot)
-    document = {"id": repository.id, "type": repository.kind, **msgspec.structs.asdict(proof)}
+    snapshot, file = revision.snapshot, None
     if target.path:
-        document["file"] = _file(serving, repository, revision, target.path)
-    return document
-
-
-def _file(serving: Serving, repository: HeldRepository, revision: Revision, path: str) -> Any:
-    opened = serving.snapshots.get(revision.snapshot)
-    entry = opened.entries.get(path)
-    if entry is None:
-        raise missing_file(repository, revision, path)
-    return serving.proofs.file(revision.snapshot, opened.manifest, entry)
+        opened, entry = find_entry(serving, repository, revision, target.path)
+        snapshot = opened.snapshot
+        file = serving.proofs.file(snapshot, opened.manifest, entry)
+    proof = serving.proofs.snapshot(snapshot)
+    document = {"id": repository.id, "type": repository.kind, **msgspec.structs.asdict(proof)}
+    return document | ({"file": file} if file is not None else {})

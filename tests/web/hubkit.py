@@ -82,7 +82,8 @@ def build(folder: Path) -> History:
             hub.create(f"datasets/{DATASET}", data)
             mirror(f"datasets/{DATASET}")
             hub.create(PART, model(9))
-            mirror(PART, "--include", "*.json")
+            mirror(PART, "--include", "config.json")
+            mirror(PART, "--include", "tokenizer.json")
             hub.create("org/large", large())
             mirror("org/large")
             plan = folder / "tiny.toml"

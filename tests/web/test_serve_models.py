@@ -14,6 +14,7 @@ import pytest
 from hubkit import LARGE, MODEL, large
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
+from kit.archive import copy, seals
 from kit.cli import invoke
 from kit.repository import files_below, model
 from kit.served import served
@@ -99,6 +100,23 @@ def test_what_is_mirrored_meanwhile_is_served_without_a_restart(
         got = api.snapshot_download("org/model", cache_dir=tmp_path)
         assert files_below(Path(got)) == model(2)
         assert api.model_info("org/model", revision=first).sha == first
+
+
+def test_what_lost_its_seal_is_served_by_its_manifest(history, tmp_path):
+    archive = copy(history.archive, tmp_path / "archive")
+    for seal in seals(archive, "org/part"):
+        seal.unlink()
+    (other,) = seals(archive, "org/large")
+    other.chmod(0o644)
+    other.write_bytes(other.read_bytes().replace(b'"kind"', b'"kinD"'))
+    with served(archive) as server:
+        api = HfApi(endpoint=server.endpoint, token=False)
+        got = api.snapshot_download("org/part", cache_dir=tmp_path / "cache")
+        assert files_below(Path(got)) == {
+            path: data for path, data in model(9).items() if path.endswith(".json")
+        }
+        assert server.ask(f"/org/large/resolve/main/{LARGE}").body == large()[LARGE]
+        assert api.model_info(MODEL).sha == history.commits[2]
 
 
 def test_an_archive_is_a_hub_for_another_archive(
