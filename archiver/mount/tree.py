@@ -10,7 +10,7 @@
     .hub/models--Org--Name/…         the same once more, as a hub client's cache has it
 
 A name is looked up from the top, and each folder is built when it is asked for. Which snapshots there are
-is looked up again where the last look was ``FRESH_SECONDS`` ago.
+is looked up again where the last look was a second ago.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS: Final = 1.0
 """A snapshot that was sealed, or taken out of use, is seen after so long."""
+_FRESH_TIMES: Final = 20
+"""Or this many times as long as the look took."""
 LISTED_FILES: Final = 200_000
 """So many files of snapshots that were looked at are kept as a tree; at least those of the last one."""
 HUB_CACHE: Final = ".hub"
@@ -121,8 +123,9 @@ class Tree:
         self._lock = threading.Lock()
         self._listing = threading.Lock()
         self._files: OrderedDict[str, tuple[int, Mapping[str, Node]]] = OrderedDict()
+        began = time.monotonic()
         self._view = self._look(None)
-        self._looked = time.monotonic()
+        self._stale_at = _stale_after(began)
 
     # ---- asked by the filesystem
 
@@ -156,8 +159,8 @@ class Tree:
 
     def _current(self) -> _View:
         """Return what is shown, looked up anew where that was long ago; by one thread."""
-        old = time.monotonic() - self._looked >= FRESH_SECONDS
-        if old and self._lock.acquire(blocking=False):
+        if time.monotonic() >= self._stale_at and self._lock.acquire(blocking=False):
+            began = time.monotonic()
             try:
                 self._view = self._look(self._view)
             except ArchiverError as error:
@@ -166,7 +169,7 @@ class Tree:
             except OSError as error:
                 self._tell("What is new cannot be shown", explain_system_error(error))
             finally:
-                self._looked = time.monotonic()
+                self._stale_at = _stale_after(began)
                 self._lock.release()
         return self._view
 
@@ -359,6 +362,12 @@ class _Builder:
         if own is None:
             return Folder(newest, lambda: nodes)
         return Folder(newest, lambda: {**own.names, **nodes})
+
+
+def _stale_after(began: float) -> float:
+    """Return until when a look that began then counts: one that took long counts long."""
+    now = time.monotonic()
+    return now + max(FRESH_SECONDS, _FRESH_TIMES * (now - began))
 
 
 def _ref_name(name: str) -> str:

@@ -11,6 +11,7 @@ from archiver.archive.serving.segment_cache import SegmentCache
 from archiver.errors import ArchiverError
 from archiver.mount.contents import Contents
 from archiver.mount.tree import File, Folder, Tree
+from archiver.names import path_problems
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -32,6 +33,7 @@ def test_what_may_never_be_is_not_given(case, tmp_path):
     except (ArchiverError, FileNotFoundError):
         assert warned
         return
+    assert not path_problems([file.path for file in files])
     # What is wrong is no name: then nothing of it can be opened.
     with SegmentCache(1 << 26, threads=1) as cache:
         contents = Contents(archive, cache)

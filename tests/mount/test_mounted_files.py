@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from kit.mounts import PATIENCE, digests, python
+from kit.archive import seals
+from kit.mounts import PATIENCE, Mounted, digests, python
 
 
 def sha256_of(files: dict[str, bytes]) -> dict[str, str]:
@@ -162,3 +163,17 @@ except OSError as error:
 """
     path = mounted.folder / "org/model" / held.first / "config.json"
     assert python(code, path) == f"{errno.EROFS}\n"
+
+
+def test_each_snapshot_of_a_revision_has_a_folder(served, mirror, archive, tmp_path):
+    assert mirror("--include", "config.json").code == 0
+    assert mirror().code == 0
+    part, whole = sorted(seals(archive, "org/model"), key=lambda path: path.stat().st_mtime_ns)
+    revision, seal = part.name.split(".")[:2]
+    with Mounted(archive, tmp_path / "m") as running:
+        folder = running.folder / "org/model"
+        code = "import os, sys; print(*sorted(os.listdir(sys.argv[1])))"
+        assert set(python(code, folder).split()) == {revision, seal[:12], "main"}
+        assert digests(folder / revision) == sha256_of(served)
+        assert list(digests(folder / seal[:12])) == ["config.json"]
+    assert whole.name.startswith(revision)
