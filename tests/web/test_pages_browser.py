@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,10 @@ import pytest
 from browserkit import browser, port_of_pages
 from kit import showcase
 from kit.cli import invoke
+from PIL import Image
+from screenshots import BYTES_MAX, FOLDER, PICTURES, joined, shots
+
+from archiver.web.pages import health
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +140,16 @@ def test_no_page_is_wider_than_a_small_telephone(at, empty, addresses, look):
         assert width <= 360, (address, width)
 
 
+def test_no_two_style_sheets_mean_different_things_by_one_class():
+    folder = Path(health.__file__).parent / "static"
+    classes = [
+        set(re.findall(r"\.([a-z][\w-]*)", re.sub(r"/\*.*?\*/|\{[^}]*\}", " ", sheet.read_text())))
+        for sheet in (folder / "pages.css", folder / "health.css")
+    ]
+    # Some are looked at again inside others.
+    assert classes[0] & classes[1] <= {"badge", "day", "mid", "n", "table", "tag", "under", "date"}
+
+
 def test_without_a_script_the_forms_and_links_do_all(at, look):
     look.window(1280, 900, script=False)
     look.go(f"{at}/journal?kind=night")
@@ -169,6 +184,25 @@ def test_the_keyboard_gets_everywhere_and_sees_where_it_is(at, look):
             assert about[1:] == ["solid", True], about
             seen.add(about[0])
     assert {"A", "DIV", "SUMMARY"} <= seen
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_the_pages_in_the_pictures_are_there_as_large_and_the_docs_show_them(at, look, picture):
+    revision = next(link for link in _links_of(look, f"{at}/repositories/{showcase.LARGE_INT4}"))
+    whole = joined(shots(look, picture, at, revision))
+    file = FOLDER / picture.name
+    with Image.open(file) as kept:
+        assert kept.size == whole.size
+    assert file.stat().st_size < BYTES_MAX
+    docs = FOLDER.parent
+    texts = [page.read_text() for page in (docs.parent / "README.md", docs / "serve.md")]
+    assert any(f"images/{picture.name})" in text for text in texts)
+
+
+def _links_of(look: Browser, address: str) -> list[str]:
+    look.window(1280, 900)
+    look.go(address)
+    return [link.rpartition("/")[2] for link in links(look) if "/revisions/" in link]
 
 
 def test_what_axe_is_given_is_the_file_that_the_lock_names():
