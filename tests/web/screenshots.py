@@ -95,7 +95,7 @@ def joined(taken: list[Image.Image]) -> Image.Image:
 
 
 def few_colours(whole: Image.Image) -> Image.Image:
-    """The picture in its 256 commonest colours: those of the pages are flat, and it has a third of the bytes."""
+    """The picture in its 256 commonest colours: those of pages are flat, and it is a third as large."""
     colours = sorted(whole.getcolors(whole.width * whole.height) or (), reverse=True)[:256]
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for _, colour in colours for part in colour])
