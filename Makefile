@@ -121,4 +121,4 @@ bench: $(STAMP)
 	$(BIN)/python bench/run.py
 
 clean:
-	rm -rf $(VENV) $(dir $(READER)) $(dir $(AXE)) .venv-bench .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(dir $(READER)) $(dir $(AXE)) .venv-bench .venv-olah .mypy_cache .ruff_cache .pytest_cache

@@ -47,7 +47,7 @@ def run(report: Report, *, small: bool) -> None:
         with hub(item, rate) as endpoint:
             for effort, limit in efforts.items():
                 pairs = [
-                    (_download(item, endpoint), mirror(item, endpoint, effort))
+                    (download(item, endpoint), mirror(item, endpoint, effort))
                     for _ in range(2 if small else 3)
                 ]
                 rows.append([link, effort, *_medians(pairs)])
@@ -139,7 +139,8 @@ def _env(work: Path, endpoint: str) -> dict[str, str]:
     }
 
 
-def _download(item: data.Input, endpoint: str) -> Usage:
+def download(item: data.Input, endpoint: str) -> Usage:
+    """Return what it takes the hub's own client to download the input."""
     with scratch() as work:
         command = [
             HF,

@@ -25,7 +25,7 @@ from tools import cores
 
 CASES = (
     "codec", "stages", "mirror", "memory", "tensors", "startup", "catalogue", "fixity", "faults", "smoke",
-    "mount",
+    "mount", "serve",
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 

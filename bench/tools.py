@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PEERS = REPOSITORY / ".venv-bench"
+OLAH = REPOSITORY / ".venv-olah"
+_OLAH_VERSION = "0.5.4"
 ARCHIVER = str(Path(sys.executable).with_name("archiver"))
 HF = str(Path(sys.executable).with_name("hf"))
 _ENV = {"RESTIC_PASSWORD": "bench", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
@@ -138,6 +140,16 @@ def install_peers() -> None:
     file = str(REPOSITORY / "bench" / "requirements.txt")
     subprocess.run([*pip, "-r", file], check=True, stdout=sys.stderr)
     done.write_bytes(requirements)
+
+
+def install_olah() -> bool:
+    """Make .venv-olah, with all that olah needs, unless that was done; return whether it is there."""
+    if not (OLAH / "bin" / "olah-cli").exists():
+        print("installing olah into .venv-olah", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(OLAH)], check=True)
+        pip = [str(OLAH / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*pip, f"olah=={_OLAH_VERSION}"], check=False, stdout=sys.stderr)
+    return (OLAH / "bin" / "olah-cli").exists()
 
 
 def cores() -> int:

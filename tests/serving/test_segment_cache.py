@@ -291,3 +291,24 @@ def test_when_it_is_closed_those_who_wait_are_told(decodes):
         closing.result()
     with pytest.raises(ArchiverError):
         cache.get("c", SIZE, decodes.of("c"))
+
+
+def test_closing_does_not_wait_for_what_is_had_from_elsewhere():
+    cache = SegmentCache(SIZE, threads=1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def rescue(_):
+        begun.set()
+        go_on.wait()
+        return plain("a")
+
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(cache.get, "a", SIZE, damaged, rescue)
+        begun.wait()
+        cache.close()
+        with pytest.raises(ArchiverError, match="closed"):
+            waiting.result()
+        go_on.set()
+    for thread in cache._rescuers:
+        thread.join()
+    assert cache.stats.resident == 0

@@ -16,7 +16,8 @@ import time
 import traceback
 import weakref
 from collections import Counter, OrderedDict, deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -77,7 +78,7 @@ class _Decoding:
         self.decode = decode
         self.rescue = rescue
         self.asked = asked
-        self.begun = False
+        self.begun = self.rescued = False
         """Whether it is decoded, or being rescued; the room that it needs is then taken."""
         self.view: Future[memoryview] = Future()
 
@@ -124,10 +125,11 @@ class SegmentCache:
         self.close()
 
     def close(self) -> None:
-        """End the threads; who waits for a segment gets an ArchiverError."""
+        """End the threads that decode; who still waits for a segment gets an ArchiverError."""
         with self._changed:
             self._closed = True
-            waiting = [*self._asked, *self._expected, *self._rescued]
+            rescued = (decoding for decoding in self._decoding.values() if decoding.rescued)
+            waiting = [*self._asked, *self._expected, *rescued]
             self._asked.clear()
             self._expected.clear()
             self._rescued.clear()
@@ -136,8 +138,9 @@ class SegmentCache:
             self._changed.notify_all()
         for decoding in waiting:
             decoding.view.set_exception(_closed())
-        for thread in (*self._workers, *self._rescuers):
-            thread.join()
+        # Not for those that get something from elsewhere: a place may not answer for long.
+        for worker in self._workers:
+            worker.join()
 
     @property
     def stats(self) -> CacheStats:
@@ -285,7 +288,8 @@ class SegmentCache:
                 if self._reserve(decoding):
                     return decoding
             except ArchiverError as error:
-                decoding.view.set_exception(error)
+                with suppress(InvalidStateError):
+                    decoding.view.set_exception(error)
             self._drop(decoding)
         return None
 
@@ -317,7 +321,8 @@ class SegmentCache:
                     self._drop(decoding)
                 self._changed.notify_all()
             if not rescued:
-                decoding.view.set_exception(error)
+                with suppress(InvalidStateError):  # the cache was closed meanwhile
+                    decoding.view.set_exception(error)
             return
         view = _view(plain)
         with self._changed:
@@ -330,7 +335,8 @@ class SegmentCache:
             elif not decoding.asked:
                 self._ahead -= key[1]
             self._changed.notify_all()
-        decoding.view.set_result(view)
+        with suppress(InvalidStateError):
+            decoding.view.set_result(view)
 
     def _rescue(self, decoding: _Decoding, error: ArchiverError) -> bool:
         """Have a segment that could not be decoded got from elsewhere, if somebody waits for it."""
@@ -338,7 +344,7 @@ class SegmentCache:
         if rescue is None or not decoding.asked or self._closed:
             return False
         decoding.decode = partial(rescue, error)
-        decoding.begun = False
+        decoding.begun, decoding.rescued = False, True
         self._rescued.append(decoding)
         if len(self._rescuers) < _RESCUERS:
             self._start(self._rescuers, self._rescued)

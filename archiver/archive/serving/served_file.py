@@ -109,6 +109,11 @@ class ServedSnapshot:
             file = self._files.setdefault(path, ServedFile(self, self.entries[path]))
         return file
 
+    def open_packs(self) -> None:
+        """Read which objects lie in which packs, unless that is known: it may take seconds."""
+        if self._decoder is None:
+            self._packs()
+
     def segment(self, digest: str, size: int) -> memoryview:
         """Return a view of a segment, proven; to be let go of before the next one is asked for.
 
@@ -223,6 +228,8 @@ class ServedFile:
         """Yield the numbers of the segments that a part lies in; one is held while it is read."""
         if start >= stop:
             return
+        # Here, and not by one of the few threads that decode for everybody.
+        self._snapshot.open_packs()
         segments = self.entry.segments
         first, last = bisect_right(self._ends, start), bisect_right(self._ends, stop - 1)
         number, expected = first, first + 1
