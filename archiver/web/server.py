@@ -37,6 +37,8 @@ STALL_SECONDS: Final = 60
 """Without a byte taken by a client for whom bytes wait."""
 STOP_SECONDS: Final = 20
 """Answers that are on their way may take, once the server is told to stop."""
+SAME_SECONDS: Final = 0.5
+"""A second signal that comes so soon counts as the first."""
 HEADERS_MAX: Final = 32 << 10
 """Bytes of a request's line and headers."""
 URL_MAX: Final = 8 << 10
@@ -222,6 +224,7 @@ class Server(uvicorn.Server):
         self._deadlines = deadlines
         self.stopped_by = 0
         """The number of the signal that ended it; 0: none did."""
+        self._stopped_at = 0.0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -238,9 +241,13 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: int) -> None:
+        now = asyncio.get_running_loop().time()
         if self.should_exit:
-            os._exit(int(ExitCode.INTERRUPTED))
-        self.stopped_by = number
+            # What is told to a group of processes may come twice, by itself and from a parent.
+            if now - self._stopped_at > SAME_SECONDS:
+                os._exit(int(ExitCode.INTERRUPTED))
+            return
+        self.stopped_by, self._stopped_at = number, now
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
