@@ -20,7 +20,7 @@ import msgspec
 
 from archiver.archive.events import Planned, PlanRetired, Sighted, UpstreamChanged
 from archiver.archive.seals import Snapshot, with_digits
-from archiver.errors import DamageError, skip_damaged
+from archiver.errors import ArchiverError, DamageError, skip_damaged
 from archiver.names import DATASET, HUGGING_FACE, MODEL, RepositoryName
 
 if TYPE_CHECKING:
@@ -184,6 +184,11 @@ class Holdings:
     def _refresh(self) -> None:
         snapshots = self._snapshots()
         names = self._archive.journal.names()
+        if self._catalog.repositories and not snapshots and not names:
+            raise ArchiverError(
+                "The archive is not where it was: nothing of it is there.",
+                hint="Is its disk still mounted? What is asked is answered again once it is.",
+            )
         seen = (tuple(each.id for each in snapshots), len(names), names[-1:])
         if seen == self._seen:
             return

@@ -119,6 +119,24 @@ def test_what_lost_its_seal_is_served_by_its_manifest(history, tmp_path):
         assert api.model_info(MODEL).sha == history.commits[2]
 
 
+def test_an_archive_whose_disk_is_away_is_not_taken_for_an_empty_one(history, tmp_path):
+    archive = copy(history.archive, tmp_path / "archive")
+
+    def ask_until(status: int) -> None:
+        deadline = time.monotonic() + 60
+        while (got := server.ask(f"/api/models/{MODEL}").status) != status:
+            assert got in {200, 503}
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    with served(archive) as server:
+        ask_until(200)
+        archive.rename(tmp_path / "away")
+        ask_until(503)
+        (tmp_path / "away").rename(archive)
+        ask_until(200)
+
+
 def test_an_archive_is_a_hub_for_another_archive(
     history, server, cli, tmp_path, monkeypatch, waits
 ):
