@@ -56,6 +56,7 @@ SECONDS = {
     "model/test_archive_model.py": 100,
     "night/test_history.py": 100,
     "crash/test_failing_disk.py": 60,
+    "mount/test_mounted_readers.py": 20,
     "mirror/test_mirror_kill.py": 60,
     "disks/test_real_disks.py": 50,
     "disks/test_several_users.py": 50,
