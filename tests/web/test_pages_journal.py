@@ -10,7 +10,7 @@ from kit.journal import lengthen, raw_event
 from pageskit import Served
 
 from archiver.archive.events import Acknowledged, Audited, Gone, NightRun, new_event
-from archiver.web.pages.journal import PAGE
+from archiver.web.pages.journal import KINDS_MAX, PAGE
 
 HOSTILE = (
     "<script>document.title='ran'</script>",
@@ -94,6 +94,15 @@ def test_an_empty_journal_has_a_page(tmp_path, monkeypatch):
     for event in empty.root.rglob("journal/*/*/*"):
         event.unlink()
     assert "No event yet" in empty.page("/journal").text
+
+
+def test_however_many_kinds_somebody_makes_up_so_many_are_to_choose_from(kept):
+    archive = kept.archive
+    for number in range(KINDS_MAX + 20):
+        archive.record(raw_event(f"kind-{number}", "2027-04-01T00:00:00Z"))
+    page = kept.page("/journal")
+    assert len(page.all("option")) == KINDS_MAX + 1
+    assert len(listed(page)) == PAGE
 
 
 def test_nothing_that_is_held_gets_out_of_its_text(kept):

@@ -55,6 +55,7 @@ _OF_FIXITY: Final = (
     ProofsOld,
     UnreadableSeals,
 )
+_LISTED_AS_DAMAGE: Final = (DamagedByAudit, DamagedFiles, MissingPacks)
 _UNSETTLED: Final = (ContradictorySeals, DamagedByAudit, UnreadableSeals)
 _DUE: Final = {
     "proofs": "Prove packs again at level {subject}",
@@ -115,7 +116,15 @@ class HealthPages:
                 (year, fixity.calendar(year, now.time), fixity.months(year)) for year in now.years
             ],
             "damage": [(each, list(map(_command, each.commands))) for each in now.damage],
-            "shortfalls": told(each for each in state.shortfalls if isinstance(each, _OF_FIXITY)),
+            "shortfalls": told(
+                each
+                for each in state.shortfalls
+                if isinstance(each, _OF_FIXITY)
+                and not (now.damage and isinstance(each, _LISTED_AS_DAMAGE))
+            ),
+            "mending": next(
+                (list(map(_command, each.commands)) for each in now.damage if not each.place), []
+            ),
             "facts": [
                 Told(fact_sentence(fact), (_command(next_command(fact, now.address)),), fact.step)
                 for fact in _ringing(now)
@@ -132,7 +141,7 @@ class HealthPages:
         facts = {
             "standing": now,
             "weeks": WEEKS,
-            "plans": [_plan(plan) for plan in now.status.plans],
+            "plans": [_plan(plan) for plan in now.status.plans[:LISTED_MAX]],
             "year": nights.calendar(now.plans.days, now.time),
             "any_runs": bool(now.plans.days),
             "due": [(each, _due_text(each)) for each in now.due[:LISTED_MAX]],

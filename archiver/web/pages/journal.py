@@ -5,6 +5,7 @@ A page begins after an event that is named by its id, so that what is appended m
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.report.event_words import sentence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 50
 """Events of a page."""
+KINDS_MAX: Final = 100
+"""Kinds to choose from: another writer may have made up any number."""
 QUERY_MAX: Final = 200
 """Characters of what is looked for."""
 _SENTENCE_MAX: Final = 2000
@@ -92,11 +95,9 @@ def _line(digest: str, event: Event) -> Line:
 
 
 def kinds_of(lines: Iterable[Line]) -> list[tuple[str, int]]:
-    """Return each kind that is there and how often, by name."""
-    counts: dict[str, int] = {}
-    for line in lines:
-        counts[line.kind] = counts.get(line.kind, 0) + 1
-    return sorted(counts.items())
+    """Return each kind that is there and how often, by name; of very many the commonest."""
+    counts = Counter(line.kind for line in lines)
+    return sorted(counts.most_common(KINDS_MAX))
 
 
 def page_of(
