@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +15,7 @@ from pageskit import Served
 
 from archiver import text
 from archiver.loopback.hub import Hub
+from archiver.web.threads import Threads
 
 REPO = "org/model"
 CARD = b"""---
@@ -206,6 +209,20 @@ def test_what_changed_is_shown_down_to_the_tensors(served, story):
     assert (
         "Both sides are the same revision" in served.page(path, **{"from": first, "to": first}).text
     )
+
+
+def test_pages_that_take_long_hold_up_no_client_of_the_hub():
+    async def crowd() -> int:
+        threads, gate = Threads(), threading.Event()
+        pages = [asyncio.ensure_future(threads.page(gate.wait)) for _ in range(40)]
+        await asyncio.sleep(0)
+        answer = await asyncio.wait_for(threads.call(int, "7"), 60)
+        gate.set()
+        assert all(await asyncio.gather(*pages))
+        threads.close()
+        return answer
+
+    assert asyncio.run(crowd()) == 7
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ _FAILED = 500
 
 
 def page_routes(serving: Serving) -> list[Route]:
-    """Return the pages of an archive. Each view runs in one of the shared threads."""
+    """Return the pages of an archive. Each view runs in one of the threads for pages."""
     archive = serving.archive
     held = Held(archive)
     repositories = RepositoriesPage(archive)
@@ -87,6 +87,6 @@ def _explained(serving: Serving, view: View) -> Callable[[Request], Awaitable[Re
         return page(request, "problem.html", facts, archive=archive, status=status)
 
     async def answer_in_thread(request: Request) -> Response:
-        return await serving.threads.call(answer, request)
+        return await serving.threads.page(answer, request)
 
     return answer_in_thread
