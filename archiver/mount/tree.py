@@ -22,6 +22,7 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from archiver.archive import layout
 from archiver.archive.watch import UpstreamHistory
 from archiver.errors import (
     ArchiverError,
@@ -152,8 +153,13 @@ class Tree:
         return node
 
     def is_held(self, snapshot: Snapshot) -> bool:
-        """Return whether a snapshot is still in use."""
-        return self._archive.store.stat(snapshot.name) is not None
+        """Return whether a snapshot is still in use, as far as anybody can tell."""
+        return self._archive.store.stat(snapshot.name) is not None or self._is_away()
+
+    def _is_away(self) -> bool:
+        """Return whether nothing of the archive is there: its disk is not mounted any more."""
+        names = self._archive.journal.names()
+        return not names and not any(self._archive.store.list(layout.SNAPSHOTS))
 
     # ---- which snapshots there are
 
@@ -174,8 +180,13 @@ class Tree:
         return self._view
 
     def _look(self, before: _View | None) -> _View:
+        if before is not None and before.totals.snapshots and self._is_away():
+            raise ArchiverError(
+                "The archive is not where it was: nothing of it is there.",
+                hint="Is its disk still mounted? Files can be read again once it is.",
+            )
         store = self._archive.store
-        seals = hash(tuple(store.list("snapshots")))
+        seals = hash(tuple(store.list(layout.SNAPSHOTS)))
         signature = seals, hash(tuple(self._archive.journal.names()))
         if before is not None and before.signature == signature:
             return before

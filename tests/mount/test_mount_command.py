@@ -168,3 +168,16 @@ def test_an_empty_archive_is_an_empty_folder(tmp_path, cli):
         assert (
             python("import os, sys; print(os.listdir(sys.argv[1]))", running.folder) == "['.hub']\n"
         )
+
+
+def test_an_archive_whose_disk_is_away_is_not_taken_for_an_empty_one(small, tmp_path):
+    archive = tmp_path / "weights"
+    shutil.copytree(small, archive)
+    with Mounted(archive, tmp_path / "m") as running:
+        assert names(running.folder / "org") == ["one"]
+        archive.rename(tmp_path / "elsewhere")
+        running.until(lambda: names(running.folder / "org") and "not where it was" in running.err)
+        assert names(running.folder / "org") == ["one"]
+        assert refused(running.folder / "org/one/main/config.json") == "EIO"
+        (tmp_path / "elsewhere").rename(archive)
+        assert refused(running.folder / "org/one/main/config.json") == ""
