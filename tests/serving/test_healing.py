@@ -19,7 +19,7 @@ from kit.faults import flip, wipe
 from archiver.archive.archive import Archive
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.writer import PackWriter
-from archiver.archive.serving import damage_journal, healing, place_reader
+from archiver.archive.serving import damage_journal, healing, place_reader, recovery
 from archiver.archive.serving.healing import Healer
 from archiver.errors import DamageError, UnreadableError
 from archiver.storage.locks import RunLock
@@ -200,6 +200,20 @@ def test_what_nobody_had_is_not_looked_for_again_at_once(bare, healer, monkeypat
     monkeypatch.setattr(healing, "_LOST_SECONDS", 0.0)
     healer._lost.clear()
     assert bytes(whole(error, stored.size)) == stored.plain
+
+
+def test_many_lost_objects_read_the_indexes_once(bare, healer, monkeypatch):
+    read = []
+
+    def counted(*arguments):
+        read.append(arguments)
+        return ObjectIndex(*arguments)
+
+    monkeypatch.setattr(recovery, "ObjectIndex", counted)
+    for stored in objects(bare):
+        with pytest.raises(DamageError):
+            healer.heal(damage(bare, stored), stored.size)
+    assert len(read) == 2  # of the packs, and of those out of use
 
 
 def test_many_at_once_get_the_same(root, healer):

@@ -7,6 +7,7 @@ makes of a damaged pack. Each is proven by the object's BLAKE3 before it is give
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 Source = Literal["reread", "pack", "quarantine", "parity"]
 """Where in an archive an object was whole: ``reread`` is where it was to begin with, read once more."""
 SOURCES: Final[tuple[Source, ...]] = ("reread", "pack", "quarantine", "parity")
+
+
+_INDEXED_SECONDS: Final = 60.0
 
 
 class Recovered(NamedTuple):
@@ -64,6 +68,7 @@ class Recovery:
         self._lock = threading.Lock()
         self._packs: _KnownPacks | None = None
         self._quarantined: _KnownPacks | None = None
+        self._indexed = float("-inf")
 
     def recover(self, digest: str, size: int, pack: str = "") -> Attempt:
         """Return an object of ``size`` plain bytes; ``pack`` is where it came out damaged, if known."""
@@ -99,9 +104,13 @@ class Recovery:
             return self._first_whole(own, digest, size, []) is not None
 
     def forget(self) -> None:
-        """Read the indexes of the packs anew when they are needed again."""
+        """Read the indexes of the packs anew when they are needed again, unless that was done just now.
+
+        A pack that is lost has thousands of objects, and the indexes of all others take seconds.
+        """
         with self._lock:
-            self._packs = self._quarantined = None
+            if time.monotonic() - self._indexed >= _INDEXED_SECONDS:
+                self._packs = self._quarantined = None
 
     # ---- packs as they are
 
@@ -144,6 +153,7 @@ class Recovery:
         if self._packs is None or self._packs.names != names:
             # Not the archive's own readers: those may be of files that were replaced since.
             opener = Archive(self._store, self._info)
+            self._indexed = time.monotonic()
             self._packs = _KnownPacks(names, ObjectIndex(opener, sorted(names - {""})))
         return self._packs.objects
 
