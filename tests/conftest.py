@@ -162,7 +162,9 @@ def faulty(monkeypatch) -> Callable[[Path], Faulty]:
     from archiver.storage.local import LocalStore
 
     stores: dict[Path, Faulty] = {}
-    monkeypatch.setattr(archive, "LocalStore", lambda root: stores.get(root) or LocalStore(root))
+    monkeypatch.setattr(
+        archive, "LocalStore", lambda root, **known: stores.get(root) or LocalStore(root, **known)
+    )
     return lambda root: stores.setdefault(root, Faulty(LocalStore(root)))
 
 

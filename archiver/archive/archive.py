@@ -48,7 +48,7 @@ from archiver.errors import (
     skip_damaged,
 )
 from archiver.storage.files import require_outside
-from archiver.storage.local import LocalStore
+from archiver.storage.local import ListedFolders, LocalStore
 from archiver.tensors.cuts import SEGMENT_MAX
 from archiver.text import utc_now
 
@@ -85,6 +85,7 @@ class KnownDocuments:
     def __init__(self) -> None:
         self.events: DocumentCache[Event] = DocumentCache()
         self.summary = JournalSummary()
+        self.folders = ListedFolders()
         self.seals: DocumentCache[Snapshot] = DocumentCache()
 
 
@@ -138,7 +139,8 @@ class Archive:
             NoArchiveError: There is none.
             UnknownFormatError: It is of a format, or has a feature, that this version does not know.
         """
-        store = LocalStore(root)
+        known = known or KnownDocuments()
+        store = LocalStore(root, listed=known.folders)
         info = _read_info(store)
         require_known(f"The archive {root}", info.format, info.features)
         if not pack_folders:
@@ -398,9 +400,21 @@ class Archive:
         """Return every event with its id, oldest first; damaged ones go to ``on_damage``."""
         return self.journal.events(on_damage)
 
+    def standing_events(self) -> list[tuple[str, Event]]:
+        """Return the events that decide how things stand now, each with its id, oldest first.
+
+        Damaged ones are passed over. Raise ArchiverError if one may not be read.
+        """
+        return self.journal.standing(_raise_unless_damaged)
+
     def policy(self) -> Policy:
         """Return what the owner wants of the archive; raise DamageError if that cannot be understood."""
-        return policy_of(self.events(on_damage=skip_damaged))
+        return policy_of(self.standing_events())
+
+
+def _raise_unless_damaged(_name: str, error: ArchiverError) -> None:
+    if not isinstance(error, DamageError):
+        raise error
 
 
 def _raise_not_understood(_name: str, error: DamageError) -> None:

@@ -17,15 +17,13 @@ from archiver.archive.events import (
     Pruned,
     Remembered,
     Spared,
-    new_event,
 )
-from archiver.errors import ArchiverError, skip_damaged
+from archiver.errors import ArchiverError
 from archiver.text import seconds_of, utc_after, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from archiver.archive.archive import Archive
     from archiver.archive.events import Event
 
 DAY: Final = 86400
@@ -33,8 +31,6 @@ AHEAD: Final = DAY
 """Seconds that the journal may be ahead of the clock: machines differ, and some take local time for UTC."""
 _MEASURED: Final = frozenset({Condemned, Spared, Forgotten, Remembered, Pruned})
 """Events from which a grace is measured."""
-_EARLIEST: Final = "2025-01-01T00:00:00Z"
-"""No archive is older, so a clock that shows less is wrong."""
 
 
 def effective_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
@@ -117,30 +113,11 @@ def ahead_of_clock(events: Iterable[tuple[str, Event]]) -> str:
     return latest if latest and not has_come(latest) else ""
 
 
-def journal_ahead(archive: Archive) -> str:
-    """Return as ``ahead_of_clock``, by what can be read of an archive's journal."""
-    return ahead_of_clock(archive.events(skip_damaged))
-
-
 def has_come(time: str) -> bool:
     """Return whether it is so late, give or take the day that clocks may differ by."""
     seconds, now = seconds_of(time), seconds_of(utc_now())
     assert now is not None
     return seconds is not None and seconds <= now + AHEAD
-
-
-def confirm_clock(archive: Archive, latest: str) -> None:
-    """Journal that this machine's clock is right, though the journal has come to ``latest``.
-
-    ArchiverError if the clock cannot be right.
-    """
-    now = utc_now()
-    if now < _EARLIEST:
-        raise ArchiverError(
-            f"This machine's clock says {now}, when there was no archive anywhere.",
-            hint="Nothing was done. Set the clock first, for instance with 'timedatectl set-time'.",
-        )
-    archive.record(new_event(ClockSeen(since=latest, confirmed=True), time=now))
 
 
 class Grace:

@@ -30,7 +30,6 @@ from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.archive.places import Place, PlaceContents, copy_ends, own_place
 from archiver.archive.receipts import ReceiptHistory, receipts_by_place
 from archiver.digest import Blake3Hex
-from archiver.errors import skip_damaged
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
@@ -302,7 +301,7 @@ def judge_copies(
 def own_history(archive: Archive, now: str) -> PlaceHistory:
     """Return what the journal of an archive tells of places."""
     history = PlaceHistory(own_place(archive), now, archive.store.address)
-    for _ in history.noted(archive.events(skip_damaged)):
+    for _ in history.noted(archive.standing_events()):
         pass
     return history
 
@@ -358,7 +357,7 @@ class _Judge:
         states = {key: self._state(key, path, looks.get(path)) for key, path in paths.items()}
         # One device counts once: of several places on it, the one that was proven last.
         counted = [states[self._here]]
-        for place in sorted(states, key=lambda key: states[key].proven, reverse=True):
+        for place in sorted(states, key=lambda key: (states[key].proven, key), reverse=True):
             state = states[place]
             if state.standing == "counts":
                 same = next(

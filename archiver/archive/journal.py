@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import heapq
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.clock import is_confirmation
 from archiver.archive.document_cache import DocumentCache
 from archiver.archive.events import Event, Malformed, Sighted, parse_event
-from archiver.archive.journal_summary import JournalSummary, moment, stamp_of
+from archiver.archive.journal_summary import (
+    JournalSummary,
+    StandingNames,
+    moment,
+    names_digest,
+    stamp_of,
+)
 from archiver.archive.policy import Policy
 from archiver.archive.records import canonical, record_digest
+from archiver.archive.standing_events import standing_events
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from archiver.errors import OnDamage
     from archiver.storage.store import Store
@@ -53,12 +63,23 @@ class Journal:
         self._after: dict[str, tuple[str, ...]] = {}
         self._known = known or DocumentCache()
         self._summary = summary or JournalSummary()
+        self._names: tuple[list[str], list[str]] = [], []
+        """Files in the journal, and which of them are events."""
         self._order: tuple[list[str], list[str]] = [], []
         """Ids in the order of their names, and the same ones each after those that it names."""
+        self._standing: tuple[list[str], list[tuple[str, Event]]] = [], []
+        """Names, and which events of these names stand."""
+        self._older: tuple[list[str], list[tuple[str, Event]]] = [], []
+        """Likewise, of the older ones that a process before has looked through."""
 
     def names(self) -> list[str]:
         """Return the names of all events, oldest first."""
-        return [name for name in self._store.list(layout.JOURNAL) if layout.event_of(name)]
+        listed = list(self._store.list(layout.JOURNAL))
+        known, names = self._names
+        if listed != known:
+            names = [name for name in listed if layout.event_of(name)]
+            self._names = listed, names
+        return list(names)
 
     def read(self, name: str) -> Event:
         """Return one event; raise DamageError if it is not the one of its name, or vanished.
@@ -119,6 +140,70 @@ class Journal:
             self._order = ids, order
         return ((digest, events[digest]) for digest in order)
 
+    def standing(self, on_fault: Callable[[str, ArchiverError], None]) -> list[tuple[str, Event]]:
+        """Return the events that stand (`archiver.archive.standing_events`), as ``events`` does.
+
+        And some that do not: all of a short journal, and the newest of a long one. What cannot be read goes
+        to ``on_fault``, as far as it has to be read.
+        """
+        names = self.names()
+        known, standing = self._standing
+        if names != known:
+            faults: dict[str, ArchiverError] = {}
+            standing = self._standing_of(names, faults)
+            for name, error in faults.items():
+                on_fault(name, error)
+            if not faults:
+                self._standing = names, standing
+        return list(standing)
+
+    def _standing_of(
+        self, names: list[str], faults: dict[str, ArchiverError]
+    ) -> list[tuple[str, Event]]:
+        older, standing = self._older_standing(names)
+        newest = self._readable(names[len(older) :], faults)
+        if older and not all(map(_tells_of_its_time, newest)):
+            # It tells of times of before, and so of events that are not looked at here.
+            newest, standing = self._readable(names, faults), []
+        return [*standing, *in_order(dict(map(_with_id, newest)))]
+
+    def _older_standing(self, names: list[str]) -> tuple[list[str], list[tuple[str, Event]]]:
+        """Return the names of the older events that were looked through, and those of them that stand."""
+        older, _ = self._older
+        if older and names[: len(older)] == older:
+            return self._older
+        said = self._summary.standing(self._store)
+        if said is None:
+            return [], []
+        older = names[: said.older]
+        # With a clock that was set back some of them are to come; somebody else's file may say anything.
+        if (
+            older
+            and said.is_of(names)
+            and layout.event_moment(older[-1])
+            <= layout.event_moment(layout.event_name(utc_now(), ""))
+            and set(older).issuperset(said.names)
+        ):
+            faults: dict[str, ArchiverError] = {}
+            readable = self._readable(said.names, faults)
+            if not faults:
+                self._older = older, list(map(_with_id, readable))
+                return self._older
+        self._summary.distrust_standing()
+        return [], []
+
+    def _readable(
+        self, names: Iterable[str], faults: dict[str, ArchiverError]
+    ) -> list[tuple[str, Event]]:
+        """Return the events of these names, by name; those that cannot be read are ``faults``."""
+        read: list[tuple[str, Event]] = []
+        for name in names:
+            try:
+                read.append((name, self.known(name)))
+            except ArchiverError as error:
+                faults[name] = error
+        return read
+
     def newest_sighting(self, repository: str, branch: str) -> Event | None:
         """Return the newest event in which upstream was seen to point a branch somewhere; None if none was.
 
@@ -165,7 +250,33 @@ class Journal:
 
     def write_summary(self) -> None:
         """Leave to later processes what this one read, where that is worth it; never an error."""
-        self._summary.write(self._store)
+        if self._summary.is_due(self._store):
+            with suppress(ArchiverError):
+                names = self.names()
+                self._summary.write(self._store, names, self._standing_names(names))
+
+    def _standing_names(self, names: list[str]) -> StandingNames | None:
+        """Return which of all but the newest events stand; None where that is not to be left to others."""
+        count = len(names) - _RECENT
+        # Between two seconds: within one the order is told by what each event names.
+        while count > 0 and layout.event_moment(names[count - 1]) == layout.event_moment(
+            names[count]
+        ):
+            count -= 1
+        older, standing = self._older_standing(names)
+        if count <= len(older):
+            return None
+        faults: dict[str, ArchiverError] = {}
+        new = self._readable(names[len(older) : count], faults)
+        by_id = {layout.event_of(name) or "": name for name in names[:count]}
+        if faults or not all(
+            _tells_of_its_time((name, event)) and by_id.keys() >= set(event.after)
+            for name, event in new
+        ):
+            return None
+        known = [*standing, *in_order(dict(map(_with_id, new)))]
+        stand = tuple(by_id[digest] for digest, _ in standing_events(known))
+        return StandingNames(count, names_digest(names[:count]), stand)
 
     def heads(self) -> tuple[str, ...]:
         """Return the ids of the events that no other names: together they vouch for the whole journal."""
@@ -186,6 +297,19 @@ class Journal:
             return self.known(name).after
         except DamageError:
             return ()  # an audit says so; the next event names it all the same
+
+
+def _with_id(named: tuple[str, Event]) -> tuple[str, Event]:
+    """Return an event with its id instead of its name."""
+    name, event = named
+    return layout.event_of(name) or "", event
+
+
+def _tells_of_its_time(named: tuple[str, Event]) -> bool:
+    """Return whether an event with its name is of the time in that, and tells of no time before."""
+    name, event = named
+    own = layout.event_name(event.time, layout.event_of(name) or "")
+    return name == own and not is_confirmation(event)
 
 
 def in_order(events: dict[str, Event]) -> Iterator[tuple[str, Event]]:

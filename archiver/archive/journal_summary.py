@@ -1,10 +1,13 @@
-"""What earlier processes read of the journal: one file in ``tmp/``, so that not each opens every event.
+"""What earlier processes read of the journal: two files in ``tmp/``, so that not each opens every event.
 
-It is a copy of the events' files, and nothing in it is believed: an event counts if its bytes have the
-digest in its name, and if its own file still has the size and the times that it had when it was read. So a
-summary that is damaged, somebody else's, or old costs time only. It may be deleted at any time.
+Both are copies of the events' files: ``journal-summary`` of all, ``standing-events`` of those that stand
+(`archiver.archive.standing_events`) and of the newest. No event in them is believed: it counts if its bytes
+have the digest in its name, and if its own file still has the size and the times that it had when it was
+read. Which of the older events stand is believed, for a journal in which the same older events are there;
+an audit of the documents works it out anew.
 
-Bytes that rot under the same times are found by an audit, which reads every event's own file.
+A file that is damaged, or old, costs time only. They may be deleted at any time. Bytes that rot under the
+same times are found by an audit, which reads every event's own file.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from archiver.errors import ArchiverError
 from archiver.storage.store import FileStamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from archiver.storage.store import Store
 
@@ -34,8 +37,13 @@ _SETTLED: Final = 3_000_000_000
 """A file that was changed less than so many nanoseconds before it was read may be changed again and keep
 its times, which have steps of up to 2 seconds on FAT. It is left out until it is older."""
 _MAGIC: Final = b"archiver journal summary 1\n"
-_START: Final = len(_MAGIC) + 64
-"""Bytes before the first event: after the first line the BLAKE3 of the rest."""
+_STANDING_MAGIC: Final = b"archiver standing events 1\n"
+"""The number goes up with every change of what stands."""
+_DIGEST_LENGTH: Final = 64
+"""After the first line comes the BLAKE3 of the rest, which begins with the first event."""
+_STANDING_HEAD: Final = struct.Struct("<QQ64s")
+"""Before the first standing event: how many older events there are, how many stand, and the BLAKE3 of the
+names of the older ones. The newest events follow those that stand."""
 _HEAD: Final = struct.Struct("<qqHI")
 """Of each event: when its file was modified and changed, in nanoseconds, lengths of name and file."""
 
@@ -48,12 +56,31 @@ class _Entry(NamedTuple):
     read: float = 0.0
 
 
+class StandingNames(NamedTuple):
+    """Which of the ``older`` events, so many, stand; ``digest`` is that of the names of all these."""
+
+    older: int
+    digest: str
+    names: tuple[str, ...]
+
+    def is_of(self, names: list[str]) -> bool:
+        """Return whether the oldest of a journal's names are those that this tells of."""
+        return self.older <= len(names) and names_digest(names[: self.older]) == self.digest
+
+
+def names_digest(names: list[str]) -> str:
+    """Return the BLAKE3 of events' names."""
+    return blake3_hex("\n".join(names).encode())
+
+
 class JournalSummary:
     """The summary of one archive, as one process uses it. Several threads may."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] | None = None
-        """Those that came out of the file; None: it was not looked for yet."""
+        """Those that came out of the summary; None: it was not looked for yet."""
+        self._standing: tuple[StandingNames | None, dict[str, _Entry]] | None = None
+        """What came out of the file of standing events; likewise."""
         self._new: dict[str, _Entry] = {}
         self._new_bytes = 0
         self._write_at = UNWRITTEN_MAX
@@ -62,10 +89,8 @@ class JournalSummary:
     def recall(self, store: Store, name: str, stamp: FileStamp) -> bytes | None:
         """Return the bytes of the event ``name``, whose file has this stamp now; None if not known."""
         with self._lock:
-            if self._entries is None:
-                self._entries = dict(_read(store))
             # This process may have read it, and not kept it: there are that many.
-            for entries in (self._new, self._entries):
+            for entries in self._known(store, name):
                 entry = entries.get(name)
                 if entry is None:
                     continue
@@ -75,6 +100,35 @@ class JournalSummary:
                 del entries[name]
         return None
 
+    def _known(self, store: Store, name: str) -> Iterator[dict[str, _Entry]]:
+        yield self._new
+        standing, entries = self._load_standing(store)
+        yield entries
+        # What is newer than the one file is not in the other either, which is as long as the journal.
+        if self._entries is not None or standing is None or name <= next(reversed(entries), ""):
+            yield self._load_entries(store)
+
+    def _load_entries(self, store: Store) -> dict[str, _Entry]:
+        if self._entries is None:
+            body = _read(store, layout.JOURNAL_SUMMARY, _MAGIC)
+            self._entries = dict(_unpacked(body)) if body else {}
+        return self._entries
+
+    def _load_standing(self, store: Store) -> tuple[StandingNames | None, dict[str, _Entry]]:
+        if self._standing is None:
+            self._standing = _read_standing(store)
+        return self._standing
+
+    def standing(self, store: Store) -> StandingNames | None:
+        """Return which events are said to stand; None if that is not known."""
+        with self._lock:
+            return self._load_standing(store)[0]
+
+    def distrust_standing(self) -> None:
+        """Believe no more what was said to stand: the journal is another one."""
+        with self._lock:
+            self._standing = None, {}
+
     def add(self, name: str, stamp: FileStamp, data: bytes, read: float) -> None:
         """Note a whole event that was read from its file, which had this stamp at the moment ``read``."""
         with self._lock:
@@ -82,48 +136,53 @@ class JournalSummary:
                 self._new_bytes += len(data)
                 self._new[name] = _Entry(stamp, data, read)
 
-    def write(self, store: Store) -> None:
-        """Write the summary anew if that is worth it. Where it cannot be written nothing happens."""
+    def is_due(self, store: Store) -> bool:
+        """Return whether it is worth it to write the files anew."""
+        return store.folder is not None and len(self._new) >= self._write_at
+
+    def write(self, store: Store, names: list[str], standing: StandingNames | None) -> None:
+        """Write the files anew for a journal with these names. Where they cannot be nothing happens."""
         folder = store.folder
-        if folder is None or len(self._new) < self._write_at:
+        if folder is None or not names:
             return
         with self._lock, suppress(ArchiverError):
             # Those that are not settled yet are not tried again with each event that follows.
             self._write_at = len(self._new) + UNWRITTEN_MAX
-            there = list(store.list(layout.JOURNAL))
-            if there:
+            _, recent = self._load_standing(store)
+            entries = {**recent, **self._load_entries(store)}
+            folder.replace_scratch(
+                layout.JOURNAL_SUMMARY,
+                lambda disk_now: _file(_MAGIC, b"", names, self._settled(entries, disk_now)),
+            )
+            if standing is not None:
+                names = [*standing.names, *names[standing.older :]]
                 folder.replace_scratch(
-                    layout.JOURNAL_SUMMARY, lambda disk_now: self._packed(there, disk_now)
+                    layout.STANDING_EVENTS,
+                    lambda disk_now: self._standing_file(standing, names, entries, disk_now),
                 )
 
-    def _packed(self, names: list[str], disk_now: int) -> bytes:
-        """Return the file for these events, as far as it may grow, and as far as they are settled."""
-        settled = dict(self._settled(disk_now))
-        parts: list[bytes | memoryview] = []
-        size = _START
-        for name in names:
-            entry = settled.get(name)
-            if entry is None:
-                continue
-            path = name.encode()
-            size += _HEAD.size + len(path) + len(entry.data)
-            if size > SUMMARY_MAX:
-                break
-            times = entry.stamp.modified, entry.stamp.changed
-            parts += (_HEAD.pack(*times, len(path), len(entry.data)), path, entry.data)
-        body = b"".join(parts)
-        return b"".join((_MAGIC, blake3_hex(body).encode(), body))
+    def _standing_file(
+        self,
+        standing: StandingNames,
+        names: list[str],
+        entries: dict[str, _Entry],
+        disk_now: int,
+    ) -> bytes:
+        head = standing.older, len(standing.names), standing.digest.encode()
+        settled = self._settled(entries, disk_now)
+        # One that is not settled yet makes a file that is none; the next one may be.
+        whole = all(name in settled for name in standing.names)
+        return _file(_STANDING_MAGIC, _STANDING_HEAD.pack(*head), names, settled) if whole else b""
 
-    def _settled(self, disk_now: int) -> Iterator[tuple[str, _Entry]]:
-        """Give the entries whose files cannot have changed unseen; the disk's clock says it is now."""
+    def _settled(self, entries: dict[str, _Entry], disk_now: int) -> dict[str, _Entry]:
+        """Return the entries whose files cannot have changed unseen; the disk's clock says it is now."""
         new, now = self._new, moment()
-        for name, entry in (self._entries or {}).items():
-            if name not in new:
-                yield name, entry
+        settled = {name: entry for name, entry in entries.items() if name not in new}
         for name, entry in new.items():
             then = disk_now - int((now - entry.read) * 1e9)
             if max(entry.stamp.modified, entry.stamp.changed) <= then - _SETTLED:
-                yield name, entry
+                settled[name] = entry
+        return settled
 
 
 def stamp_of(store: Store, name: str) -> FileStamp | None:
@@ -139,15 +198,37 @@ def moment() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def _read(store: Store) -> Iterator[tuple[str, _Entry]]:
-    """Give what is in the file; nothing if there is none, or another one than this version writes."""
+def _file(magic: bytes, head: bytes, names: Iterable[str], entries: dict[str, _Entry]) -> bytes:
+    """Return the file for these events, as far as it may grow, and as far as there are entries of them."""
+    parts: list[bytes | memoryview] = [head]
+    size = len(magic) + _DIGEST_LENGTH + len(head)
+    for name in names:
+        entry = entries.get(name)
+        if entry is None:
+            continue
+        path = name.encode()
+        size += _HEAD.size + len(path) + len(entry.data)
+        if size > SUMMARY_MAX:
+            break
+        times = entry.stamp.modified, entry.stamp.changed
+        parts += (_HEAD.pack(*times, len(path), len(entry.data)), path, entry.data)
+    body = b"".join(parts)
+    return b"".join((magic, blake3_hex(body).encode(), body))
+
+
+def _read(store: Store, name: str, magic: bytes) -> memoryview | None:
+    """Return what is in a file; None if there is none, or another one than this version writes."""
     try:
-        data = store.get(layout.JOURNAL_SUMMARY, SUMMARY_MAX)
+        data = store.get(name, SUMMARY_MAX)
     except (ArchiverError, FileNotFoundError):
-        return
-    body = memoryview(data)[_START:]
-    if data[:_START] != _MAGIC + blake3_hex(body).encode():
-        return
+        return None
+    start = len(magic) + _DIGEST_LENGTH
+    body = memoryview(data)[start:]
+    return body if data[:start] == magic + blake3_hex(body).encode() else None
+
+
+def _unpacked(body: memoryview) -> Iterator[tuple[str, _Entry]]:
+    """Give the entries of a file, in their order."""
     at = 0
     while at + _HEAD.size <= len(body):
         modified, changed, path, length = _HEAD.unpack_from(body, at)
@@ -157,3 +238,16 @@ def _read(store: Store) -> Iterator[tuple[str, _Entry]]:
         # What the bytes are worth is looked at when they are asked for.
         if at <= len(body) and layout.event_of(name):
             yield name, _Entry(FileStamp(length, modified, changed), body[middle:at])
+
+
+def _read_standing(store: Store) -> tuple[StandingNames | None, dict[str, _Entry]]:
+    """Return which events are said to stand, and the entries of these and of the newest."""
+    body = _read(store, layout.STANDING_EVENTS, _STANDING_MAGIC)
+    if body is None or len(body) < _STANDING_HEAD.size:
+        return None, {}
+    count, standing, digest = _STANDING_HEAD.unpack_from(body)
+    entries = dict(_unpacked(body[_STANDING_HEAD.size :]))
+    names = tuple(entries)[:standing]
+    if len(names) < standing:
+        return None, {}
+    return StandingNames(count, str(digest, "ascii", "replace"), names), entries

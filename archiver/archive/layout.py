@@ -21,6 +21,7 @@ QUARANTINE: Final = "quarantine"
 TRASH: Final = "trash"
 CATALOGUE: Final = "catalogue.sqlite"
 JOURNAL_SUMMARY: Final = f"{TMP}/journal-summary"
+STANDING_EVENTS: Final = f"{TMP}/standing-events"
 BUNDLES: Final = "bundles"
 """What is known of bundles that came in or went out (``docs/bundles.md``); no reader needs it."""
 FOLDERS: Final = (
@@ -117,6 +118,11 @@ def event_of(name: str) -> str | None:
     """Return the event's BLAKE3, or None if ``name`` is not an event's name."""
     match = _EVENT.match(name)
     return match.group(2) if match else None
+
+
+def event_moment(name: str) -> str:
+    """Return what says in an event's name when it was: the later the greater."""
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def digest_of(name: str) -> str | None:

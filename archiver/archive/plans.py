@@ -421,7 +421,7 @@ def planned_entries(archive: Archive, plan: Plan) -> list[PlannedEntry]:
     the last run that asked; nothing without one. Of several entries for one thing the one that names it
     counts.
     """
-    known = Plans(list(archive.events(skip_damaged)), own_place(archive)).find(plan.name)
+    known = Plans(archive.standing_events(), own_place(archive)).find(plan.name)
     resolved: dict[str, list[PlannedEntry]] = {}
     for entry in known.planned.entries if known else ():
         resolved.setdefault(entry.of, []).append(entry)
@@ -448,7 +448,7 @@ def note_gone(
     private, or hidden from a token that expired (`archiver.archive.watch`).
     """
     held = archive.snapshots_of(repository, on_damage=skip_damaged)
-    events = list(archive.events(on_damage=skip_damaged))
+    events = archive.standing_events()
     if unseen and awaits_verdict(events, repository):
         return
     known = Upstreams(events)

@@ -13,7 +13,7 @@ import msgspec
 from archiver.archive.events import NightFact, NightRun
 from archiver.archive.layout import pack_name
 from archiver.archive.policy import LEVELS, proves
-from archiver.errors import ExitCode, skip_damaged
+from archiver.errors import ExitCode
 from archiver.operations.status.report import (
     ContradictorySeals,
     FewCopies,
@@ -144,7 +144,7 @@ def _rank(fact: NightFact) -> tuple[int, str, str]:
 def last_night(archive: Archive, plan: str, place: Place) -> NightRun | None:
     """Return the newest summary of a night of this plan at this place; None if there is none."""
     newest = None
-    for _, event in archive.events(skip_damaged):
+    for _, event in archive.standing_events():
         match event.detail:
             case NightRun() as night if night.plan == plan and place.is_named(night.place):
                 newest = night

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from archiver.archive.events import SmokeTested
 from archiver.archive.places import own_place
 from archiver.archive.plans import planned_entries
-from archiver.errors import ArchiverError, DamageError, ExitCode, skip_damaged
+from archiver.errors import ArchiverError, DamageError, ExitCode
 from archiver.night.facts import Fact, ringing_code, worst
 from archiver.night.result import Outcome, StepError, StepResult
 from archiver.operations.smoke_test import SmokeOptions, smoke_test_snapshot
@@ -134,7 +134,7 @@ def _last_tests(archive: Archive, wishes: list[tuple[Snapshot, Level]]) -> dict[
     if not wishes:
         return tests
     place = own_place(archive)
-    for _, event in archive.events(skip_damaged):
+    for _, event in archive.standing_events():
         match event.detail:
             case SmokeTested() as test if (
                 test.snapshot in levels

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from archiver.archive.archive import Archive, KnownDocuments
-from archiver.archive.check.proofs import proofs_of, readable_events
+from archiver.archive.check.proofs import proofs_of, standing_proofs
 from archiver.archive.check.schedule import Limits
 from archiver.archive.copies import own_history
 from archiver.archive.events import Audited
 from archiver.archive.findings import FILES
+from archiver.archive.journal import Journal
 from archiver.archive.layout import pack_name
 from archiver.archive.parity.coverage import files_of_snapshots, without_sidecar
 from archiver.archive.place_look import look_at
@@ -124,7 +125,7 @@ def copies_step(
             errors.append(StepError(error.message, error.hint, int(error.exit_code), folder))
         else:
             # Where nothing is to be brought nothing is journalled either.
-            known.summary.write(LocalStore(Path(folder)))
+            Journal(LocalStore(Path(folder)), known.events, known.summary).write_summary()
             if report is None:
                 continue
             done = True
@@ -295,9 +296,9 @@ def _due(archive: Archive, packs: dict[str, int], level: Level, age: int) -> _Du
     found of them stands until another one finds it mended.
     """
     place, since = own_place(archive), utc_before(age)
-    proofs = proofs_of(readable_events(archive.journal), utc_now(), place)
+    proofs = proofs_of(standing_proofs(archive.journal), utc_now(), place)
     newest, damaged = "", False
-    for _, event in archive.events(skip_damaged):
+    for _, event in archive.standing_events():
         match event.detail:
             case Audited() as audited if place.is_named(audited.place):
                 if "documents" in audited.checked:

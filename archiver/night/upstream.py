@@ -242,7 +242,7 @@ class WatchedMirror:
         if not commit:
             return None
         if self._sighted is None:
-            events = list(self._archive.events(skip_damaged))
+            events = self._archive.standing_events()
             self._sighted = Plans(events, own_place(self._archive)).upstreams.sighted
         entry = PlannedEntry(planned.name, planned.revision or "", planned.include, planned.exclude)
         sighted = self._sighted.get(entry.key, {})

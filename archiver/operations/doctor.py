@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import msgspec
 
 from archiver import __version__
-from archiver.archive.clock import journal_ahead
+from archiver.archive.clock import ahead_of_clock
 from archiver.archive.layout import FOLDERS, TMP
 from archiver.errors import ArchiverError, ExitCode, NetworkError, UsageError
 from archiver.schedule.systemd import installed
@@ -128,7 +128,7 @@ def _clock(archive: Archive) -> Iterator[Check]:
     if now < _EARLIEST:
         yield Check("clock", "failed", "clock-before-2025", {"now": now})
         return
-    ahead = journal_ahead(archive)
+    ahead = ahead_of_clock(archive.standing_events())
     if ahead:
         yield Check("clock", "failed", "clock-behind-journal", {"now": now, "journal": ahead})
     else:

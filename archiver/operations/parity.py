@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.check.proofs import proofs_of, readable_events
+from archiver.archive.check.proofs import proofs_of, standing_proofs
 from archiver.archive.parity.coverage import files_of_snapshots, protectable_files, sidecar_name
 from archiver.archive.parity.protect import PROTECTOR_BYTES, ProtectionReport, protect
 from archiver.archive.parity.sidecar import PARITY_DEFAULT, read_sidecar
@@ -84,7 +84,7 @@ def add_parity(archive: Archive, request: ParityRequest, progress: Progress) -> 
 
 def _journal_repaired(archive: Archive, report: ProtectionReport) -> None:
     """Journal which of the new sidecars stand in for ones that an audit had found damaged."""
-    damaged = proofs_of(readable_events(archive.journal), utc_now(), own_place(archive)).broken
+    damaged = proofs_of(standing_proofs(archive.journal), utc_now(), own_place(archive)).broken
     sidecars = [name for name in map(sidecar_name, report.made) if name in damaged]
     if sidecars:
         repaired = [RepairedFile(name, PROTECTED_FILE) for name in sidecars]

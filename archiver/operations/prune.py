@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.clock import confirm_clock, journal_ahead
+from archiver.archive.clock import ahead_of_clock
+from archiver.archive.events import ClockSeen, new_event
 from archiver.archive.prune.pruner import Pruner, PruneReport
 from archiver.archive.prune.trash import clear_up, removal_lock
 from archiver.catalogue import updates
 from archiver.catalogue.rebuild import open_catalogue
+from archiver.errors import ArchiverError
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.progress import Progress
+
+_EARLIEST: Final = "2025-01-01T00:00:00Z"
+"""No archive is older, so a clock that shows less is wrong."""
 
 
 class PruneRequest(NamedTuple):
@@ -49,9 +55,23 @@ def prune(archive: Archive, request: PruneRequest, progress: Progress) -> PruneR
             if pack:
                 updates.forget_pack(catalogue, pack)
 
-        latest = journal_ahead(archive) if request.trust_clock else ""
+        latest = ahead_of_clock(archive.standing_events()) if request.trust_clock else ""
         if latest:
-            confirm_clock(archive, latest)
+            _confirm_clock(archive, latest)
         report = Pruner(archive, grace=grace, forget_pack=forget_pack).run()
         clear_up(archive.store, grace)
         return report
+
+
+def _confirm_clock(archive: Archive, latest: str) -> None:
+    """Journal that this machine's clock is right, though the journal has come to ``latest``.
+
+    ArchiverError if the clock cannot be right.
+    """
+    now = utc_now()
+    if now < _EARLIEST:
+        raise ArchiverError(
+            f"This machine's clock says {now}, when there was no archive anywhere.",
+            hint="Nothing was done. Set the clock first, for instance with 'timedatectl set-time'.",
+        )
+    archive.record(new_event(ClockSeen(since=latest, confirmed=True), time=now))

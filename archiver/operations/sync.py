@@ -229,7 +229,7 @@ class _Run(Generic[Report]):
         self._progress = progress
         plan = self._plan = request.plan
         place = own_place(archive) if request.dry_run else settled_place(archive)
-        self._plans = Plans(list(archive.events(on_damage=skip_damaged)), place)
+        self._plans = Plans(archive.standing_events(), place)
         self._started = monotonic()
         self._place = place
         before = self._plans.find(plan.name)
@@ -419,7 +419,7 @@ class _Run(Generic[Report]):
         code = 0 if acknowledged else int(error.exit_code)
         unseen = bool(code) and isinstance(error, UnseenError)
         # It may be private, or hidden for a night: whoever watches it says when it is gone.
-        unseen = unseen and awaits_verdict(self._archive.events(skip_damaged), planned.name)
+        unseen = unseen and awaits_verdict(self._archive.standing_events(), planned.name)
         outcome = "unreachable" if unseen else outcome
         self._results.append(_Result(outcome, code, acknowledged, unseen))
         if error.exit_code == ExitCode.NO_SPACE:

@@ -226,7 +226,7 @@ class _Run:
         self._upstream = request.upstream
         self._progress = progress
         self._before = request.upstream.requests
-        self._history = UpstreamHistory(archive.events(skip_damaged))
+        self._history = UpstreamHistory(archive.standing_events())
         self._held: dict[str, list[Snapshot]] = {}
         for snapshot in archive.snapshots(on_damage=skip_damaged):
             self._held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)

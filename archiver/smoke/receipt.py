@@ -177,7 +177,7 @@ def last_tested(archive: Archive, snapshots: Iterable[Snapshot], place: Place) -
     """
     now = utc_now()
     newest: dict[str, Tested] = {}
-    for _, event in archive.events(skip_damaged):
+    for _, event in archive.standing_events():
         match event.detail:
             case SmokeTested() as tested if event.time <= now and was_at(tested, place):
                 if not tested.levels.keys() >= set(up_to("generate")):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+
 import contextlib
 import errno
 import logging
 import os
 import secrets
 import stat as stat_module
+import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -34,12 +36,17 @@ from archiver.storage.staging import TMP, LocalLeftover, LocalStaged, host, left
 from archiver.storage.store import FileStamp, check_name
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
 _PIECE: Final = 4 << 20
+_SETTLED: Final = 86_400_000_000_000
+"""Nanoseconds after which a folder that was not changed is not listed twice."""
+_LISTED_MAX: Final = 1 << 18
+"""So many names are kept of such folders."""
 _DENIED: Final = {errno.EACCES, errno.EPERM}
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What a filesystem answers that has no hard links, or not so many."""
@@ -61,15 +68,60 @@ def _is_name(name: str) -> bool:
     return True
 
 
+_FolderStamp = tuple[int, int, int, int]
+"""Of a folder: its device and number, when it was modified and changed, in nanoseconds."""
+_Entry = tuple[str, bool]
+"""The name of a regular file or a folder in it, and whether it is a folder."""
+
+
+def _scanned(folder: Path, above: str) -> tuple[_Entry, ...]:
+    """Return what is in a folder, sorted by name; what is neither a file nor a folder is passed over."""
+    entries = sorted(os.scandir(folder), key=attrgetter("name"))
+    return tuple(
+        (f"{above}{entry.name}", is_folder)
+        for entry in entries
+        if (is_folder := entry.is_dir(follow_symlinks=False))
+        or entry.is_file(follow_symlinks=False)
+    )
+
+
+class ListedFolders:
+    """What was in folders of one store that had not changed for a day: they need not be listed again.
+
+    Who adds a file, or takes one away, changes the times of its folder. On some systems these have steps of
+    seconds, and clocks differ by more: so only what is a day old can be told from what came later.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[str, tuple[_FolderStamp, tuple[_Entry, ...]]] = {}
+        self._count = 0
+
+    def known(self, prefix: str, stamp: _FolderStamp) -> tuple[_Entry, ...] | None:
+        """Return what is in a folder with these times; None if it must be listed."""
+        before, listed = self._folders.get(prefix, (None, ()))
+        return listed if before == stamp else None
+
+    def add(self, prefix: str, stamp: _FolderStamp, listed: tuple[_Entry, ...]) -> None:
+        """Note what was in a folder, which had these times before it was listed."""
+        settled = max(stamp[2:]) < time.time_ns() - _SETTLED
+        if settled and self._count + len(listed) <= _LISTED_MAX:
+            self._count += len(listed) - len(self._folders.get(prefix, (stamp, ()))[1])
+            self._folders[prefix] = stamp, listed
+
+
 class LocalStore:
     """The Store in the folder ``path`` of this machine."""
 
-    def __init__(self, path: Path, *, deferred: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, deferred: bool = False, listed: ListedFolders | None = None
+    ) -> None:
         """Where names are ``deferred``, they become durable with the next ``barrier``, all at once.
 
-        What a file holds is always durable before it has its name.
+        What a file holds is always durable before it has its name. ``listed`` is what this process has
+        listed of it before.
         """
         self.path = path
+        self._listed = listed or ListedFolders()
         self._unsynced: set[Path] | None = set() if deferred else None
         self._unreadable: dict[str, str] | None = None
 
@@ -268,32 +320,35 @@ class LocalStore:
     def list(self, prefix: str) -> Iterator[str]:
         """Give the names of regular files below ``prefix``, sorted; foreign folders are passed over."""
         # One generator for folders within folders: an archive's journal is listed dozens of times a night.
-        folders = [(prefix, self._entries(prefix))]
+        folders: builtins.list[Iterator[_Entry]] = [iter(self._entries(prefix))]
         while folders:
-            above, entries = folders[-1]
-            for entry in entries:
-                name = f"{above}/{entry.name}" if above else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if _is_name(name):
-                        folders.append((name, self._entries(name)))
-                        break
-                elif entry.is_file(follow_symlinks=False):
+            for name, is_folder in folders[-1]:
+                if not is_folder:
                     yield name
+                elif _is_name(name):
+                    folders.append(iter(self._entries(name)))
+                    break
             else:
                 folders.pop()
 
-    def _entries(self, prefix: str) -> Iterator[os.DirEntry[str]]:
-        """Return what lies in a folder, sorted by name; nothing if there is none."""
+    def _entries(self, prefix: str) -> tuple[_Entry, ...]:
+        """Return the files and folders in a folder, sorted by name; nothing if there is none."""
         folder = self.path / check_name(prefix) if prefix else self.path
         try:
-            return iter(sorted(os.scandir(folder), key=attrgetter("name")))
+            info = folder.stat()
+            stamp = info.st_dev, info.st_ino, info.st_mtime_ns, info.st_ctime_ns
+            listed = self._listed.known(prefix, stamp)
+            if listed is None:
+                listed = _scanned(folder, f"{prefix}/" if prefix else "")
+                self._listed.add(prefix, stamp, listed)
         except (FileNotFoundError, NotADirectoryError):
-            return iter(())
+            return ()
         except OSError as error:
             if prefix and self._unreadable is not None and error.errno in _DENIED:
                 self._unreadable[prefix] = error.strerror or str(error)
-                return iter(())
+                return ()
             raise _read_error(error, folder, "it was being listed") from error
+        return listed
 
     def pass_over_unreadable(self) -> None:
         """From now on, folders that may not be listed are noted instead of raised."""

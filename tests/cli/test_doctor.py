@@ -78,7 +78,7 @@ def test_a_clock_that_differs_or_is_behind_the_journal(checks, monkeypatch):
 
     past = {"date": "Sun, 01 Nov 2026 00:00:00 GMT"}
     monkeypatch.setattr(Session, "status_of", lambda *_: (200, past))
-    monkeypatch.setattr(operation, "journal_ahead", lambda _: "2031-01-01T00:00:00Z")
+    monkeypatch.setattr(operation, "ahead_of_clock", lambda _: "2031-01-01T00:00:00Z")
     found, code = checks()
     assert found["hub-clock"]["problem"] == "clock-differs"
     assert found["clock"]["problem"] == "clock-behind-journal"

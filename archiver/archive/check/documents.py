@@ -30,7 +30,7 @@ from archiver.archive.check.heads import (
     missing_head,
     split_heads,
 )
-from archiver.archive.check.proofs import Proofs, proofs_of, readable_events
+from archiver.archive.check.proofs import Proofs, proofs_of, standing_proofs
 from archiver.archive.editions import edition_of
 from archiver.archive.events import Malformed, Rehashed
 from archiver.archive.fixity import read_or_reread
@@ -161,7 +161,7 @@ class JournalCheck:
 
         ``complete``: what is wrong with it is looked for, too.
         """
-        readable = self._events() if complete else readable_events(self._archive.journal)
+        readable = self._events() if complete else standing_proofs(self._archive.journal)
         events = list(readable)
         for _, event in events:
             if isinstance(event.detail, Rehashed):

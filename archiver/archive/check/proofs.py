@@ -176,7 +176,21 @@ def readable_events(
         except ArchiverError as error:
             if on_fault is not None:
                 on_fault(name, error)
-    ordered = list(journal.in_order(readable))
+    return _as_of_proof_times(list(journal.in_order(readable)))
+
+
+def standing_proofs(
+    journal: Journal, on_fault: Callable[[str, ArchiverError], None] | None = None
+) -> Iterator[tuple[str, Event]]:
+    """Return the same of the events that stand: what these prove is what all of them do."""
+    return _as_of_proof_times(journal.standing(on_fault or _pass_over))
+
+
+def _pass_over(_name: str, _error: ArchiverError) -> None:
+    """Nobody is told."""
+
+
+def _as_of_proof_times(ordered: list[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
     times = proof_times(ordered)
     for digest, event in ordered:
         same = event.time == times[digest]

@@ -24,6 +24,7 @@ _LOCK: Final = "aside.lock"
 _INDEX: Final = (
     *(f"{layout.CATALOGUE}{end}" for end in ("", "-wal", "-shm", "-journal")),
     layout.JOURNAL_SUMMARY,
+    layout.STANDING_EVENTS,
 )
 """The catalogue before the files beside it, as when another takes its place; what was read of events."""
 
@@ -31,6 +32,7 @@ _PACK: Final = "pack"
 _HALF_WRITTEN: Final = (
     *("put", "link", "copy", "repair", "parity", "parity-blocks", "signature", "intent"),
     layout.JOURNAL_SUMMARY.rpartition("/")[2],
+    layout.STANDING_EVENTS.rpartition("/")[2],
 )
 _WORKLOG: Final = re.compile(r"tmp/(work-[0-9a-f]{32}\.jsonl)")
 _LEAST_IDLE: Final = 7 * 86400

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from archiver.archive import layout
 from archiver.archive.clock import next_time
 from archiver.archive.events import (
     Audited,
@@ -65,7 +68,7 @@ def record_copied(
     joined to every event that no other names. ``part`` is as in ``Copied``; ``always``: also
     if there is nothing new to record.
     """
-    events = list(archive.events(skip_damaged))
+    events = archive.standing_events()
     new = sorted(set(snapshots) - PlaceContents(events).between(*ends))
     source, target = ends
     ids = [*((True, snapshot) for snapshot in new), *((False, pack) for pack in packs)]
@@ -90,7 +93,7 @@ def _portions(ids: list[Item]) -> Iterator[list[Item]]:
 
 def record_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
     """Journal that these places were there, unless that was recorded within the hour."""
-    events = list(archive.events(skip_damaged))
+    events = archive.standing_events()
     since = utc_before(_SEEN_SECONDS)
     known = {
         place
@@ -105,18 +108,37 @@ def record_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
 def fetch_copies_and_proofs(source: Archive, target: Archive, place: Place) -> None:
     """Record in the source's journal what the target's says of copies and of its own bytes.
 
-    So audits that were made there count here. Nothing else is taken from there: what the target sealed,
-    forgot or wants is its own affair.
+    So audits that were made there count here, but for old ones that newer ones have superseded. Nothing
+    else is taken from there: what the target sealed, forgot or wants is its own affair.
     """
-    known = {_key(event) for _, event in source.events(skip_damaged)}
-    for _, event in target.events(skip_damaged):
+    names = source.journal.names()
+    ids = {layout.event_of(name) for name in names}
+    known = {_key(event) for _, event in source.standing_events()}
+    for digest, event in target.standing_events():
         match event.detail:
             case Audited() | DamageMet() | Repaired() as detail:
                 chosen = place.is_named(detail.place)
             case detail:
                 chosen = isinstance(detail, Copied | CopyLost | PlacesSeen | ReceiptAccepted)
-        if chosen and _key(event) not in known:
+        if (
+            chosen
+            and digest not in ids
+            and _key(event) not in known
+            and not _is_recorded(source, names, event)
+        ):
             source.record(event)
+
+
+def _is_recorded(archive: Archive, names: list[str], event: Event) -> bool:
+    """Return whether one of the events of the same second, of those with these names, says the same."""
+    begin = layout.event_name(event.time, "").removesuffix(".json")
+    for name in names[bisect_left(names, begin) :]:
+        if not name.startswith(begin):
+            return False
+        with suppress(ArchiverError):
+            if _key(archive.journal.read(name)) == _key(event):
+                return True
+    return False
 
 
 def try_record_copied(
@@ -132,7 +154,7 @@ def try_record_copied(
         archive.require_writable()
         record_copied(archive, ends, snapshots, packs, part=part)
     except ArchiverError:
-        return snapshots <= PlaceContents(archive.events(skip_damaged)).between(*ends)
+        return snapshots <= PlaceContents(archive.standing_events()).between(*ends)
     return True
 
 

@@ -182,7 +182,7 @@ class _Run:
     def run(self) -> CopyReport:
         """Copy what the target has not."""
         selected = self._select()
-        forgotten_there = forgotten(self._target.events(skip_damaged))
+        forgotten_there = forgotten(self._target.standing_events())
         held: set[str] = {snapshot.id for snapshot in selected if self._holds(snapshot)}
         expected = [
             snapshot

@@ -12,7 +12,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.chain import Chain
-from archiver.archive.check.proofs import proofs_of, readable_events, was_at
+from archiver.archive.check.proofs import proofs_of, standing_proofs, was_at
 from archiver.archive.copies import PlaceHistory
 from archiver.archive.events import Audited, Repaired
 from archiver.archive.journal import policy_of
@@ -54,7 +54,7 @@ class Inventory:
         self._newest: dict[str, Event] = {}
         self.last_audit: LastAudit | None = None
         self.places = PlaceHistory(self._place, now, archive.store.address)
-        events = readable_events(archive.journal, self._note_unreadable)
+        events = standing_proofs(archive.journal, self._note_unreadable)
         self.proofs = proofs_of(self.places.noted(self._noted(events)), now, self._place)
         self.policy = policy_of(self._besides_audits)
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""

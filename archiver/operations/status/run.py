@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from archiver.archive.advice import Advice, argv
 from archiver.archive.check.contradictions import contradictions
-from archiver.archive.clock import journal_ahead
+from archiver.archive.clock import ahead_of_clock
 from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.findings import Finding
 from archiver.archive.layout import pack_name
@@ -185,7 +185,7 @@ def _shortfalls(
     place, policy = archive.store.address, inventory.policy
     yield from _damage(inventory, place)
     yield from _contradictions(archive, inventory)
-    latest = journal_ahead(archive)
+    latest = ahead_of_clock(archive.standing_events())
     if latest:
         trust = argv("prune", place, "--trust-clock")
         yield WrongClock(commands=(trust,), latest=latest, now=utc_now())
