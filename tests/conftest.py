@@ -162,9 +162,7 @@ def faulty(monkeypatch) -> Callable[[Path], Faulty]:
     from archiver.storage.local import LocalStore
 
     stores: dict[Path, Faulty] = {}
-    monkeypatch.setattr(
-        archive, "LocalStore", lambda root, **known: stores.get(root) or LocalStore(root, **known)
-    )
+    monkeypatch.setattr(archive, "LocalStore", lambda root: stores.get(root) or LocalStore(root))
     return lambda root: stores.setdefault(root, Faulty(LocalStore(root)))
 
 

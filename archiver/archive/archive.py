@@ -48,7 +48,7 @@ from archiver.errors import (
     skip_damaged,
 )
 from archiver.storage.files import require_outside
-from archiver.storage.local import ListedFolders, LocalStore
+from archiver.storage.local import LocalStore
 from archiver.tensors.cuts import SEGMENT_MAX
 from archiver.text import utc_now
 
@@ -85,7 +85,6 @@ class KnownDocuments:
     def __init__(self) -> None:
         self.events: DocumentCache[Event] = DocumentCache()
         self.summary = JournalSummary()
-        self.folders = ListedFolders()
         self.seals: DocumentCache[Snapshot] = DocumentCache()
 
 
@@ -139,8 +138,7 @@ class Archive:
             NoArchiveError: There is none.
             UnknownFormatError: It is of a format, or has a feature, that this version does not know.
         """
-        known = known or KnownDocuments()
-        store = LocalStore(root, listed=known.folders)
+        store = LocalStore(root)
         info = _read_info(store)
         require_known(f"The archive {root}", info.format, info.features)
         if not pack_folders:

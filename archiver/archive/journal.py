@@ -257,24 +257,17 @@ class Journal:
 
     def _standing_names(self, names: list[str]) -> StandingNames | None:
         """Return which of all but the newest events stand; None where that is not to be left to others."""
-        count = len(names) - _RECENT
-        # Between two seconds: within one the order is told by what each event names.
-        while count > 0 and layout.event_moment(names[count - 1]) == layout.event_moment(
-            names[count]
-        ):
-            count -= 1
         older, standing = self._older_standing(names)
+        faults: dict[str, ArchiverError] = {}
+        new = self._readable(names[len(older) : max(len(names) - _RECENT, 0)], faults)
+        if faults or not all(map(_tells_of_its_time, new)):
+            return None
+        count = _boundary(names, len(older), new)
         if count <= len(older):
             return None
-        faults: dict[str, ArchiverError] = {}
-        new = self._readable(names[len(older) : count], faults)
-        by_id = {layout.event_of(name) or "": name for name in names[:count]}
-        if faults or not all(
-            _tells_of_its_time((name, event)) and by_id.keys() >= set(event.after)
-            for name, event in new
-        ):
-            return None
+        new = new[: count - len(older)]
         known = [*standing, *in_order(dict(map(_with_id, new)))]
+        by_id = {layout.event_of(name) or "": name for name in names[:count]}
         stand = tuple(by_id[digest] for digest, _ in standing_events(known))
         return StandingNames(count, names_digest(names[:count]), stand)
 
@@ -310,6 +303,32 @@ def _tells_of_its_time(named: tuple[str, Event]) -> bool:
     name, event = named
     own = layout.event_name(event.time, layout.event_of(name) or "")
     return name == own and not is_confirmation(event)
+
+
+def _boundary(names: list[str], first: int, events: list[tuple[str, Event]]) -> int:
+    """Return how many of a journal's events, by name, can be looked at without those that come after.
+
+    ``events`` are those from number ``first`` on that may be among them. It lies between two seconds, for
+    within one the order is told by what each event names; and none before it names one after it, as where
+    a clock was set back. 0 if one names an event that is not there.
+    """
+    at = {layout.event_of(name): number for number, name in enumerate(names)}
+    names_up_to = []
+    for _, event in events:
+        if any(before not in at for before in event.after):
+            return 0
+        names_up_to.append(max((at[before] for before in event.after), default=-1))
+    end = first + len(events)
+    while end > first:
+        inside = zip(range(first, end), names_up_to, strict=False)
+        ahead = next((number for number, last in inside if last >= end), None)
+        if ahead is not None:
+            end = ahead
+        elif layout.event_moment(names[end - 1]) == layout.event_moment(names[end]):
+            end -= 1
+        else:
+            return end
+    return 0
 
 
 def in_order(events: dict[str, Event]) -> Iterator[tuple[str, Event]]:

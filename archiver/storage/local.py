@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import contextlib
 import errno
 import logging
@@ -11,7 +10,7 @@ import secrets
 import stat as stat_module
 import time
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.errors import ArchiverError, DamageError, LinkedFolderError, UnreadableError
 from archiver.storage.files import (
@@ -70,18 +69,26 @@ def _is_name(name: str) -> bool:
 
 _FolderStamp = tuple[int, int, int, int]
 """Of a folder: its device and number, when it was modified and changed, in nanoseconds."""
-_Entry = tuple[str, bool]
-"""The name of a regular file or a folder in it, and whether it is a folder."""
 
 
-def _scanned(folder: Path, above: str) -> tuple[_Entry, ...]:
-    """Return what is in a folder, sorted by name; what is neither a file nor a folder is passed over."""
+class _Listed(NamedTuple):
+    """The names of the regular files and of the folders in a folder, sorted; and which are folders."""
+
+    names: tuple[str, ...] = ()
+    folders: frozenset[str] = frozenset()
+
+
+def _scanned(folder: Path, above: str) -> _Listed:
+    """Return what is in a folder; what is neither a file nor a folder is passed over."""
     entries = sorted(os.scandir(folder), key=attrgetter("name"))
-    return tuple(
-        (f"{above}{entry.name}", is_folder)
-        for entry in entries
-        if (is_folder := entry.is_dir(follow_symlinks=False))
-        or entry.is_file(follow_symlinks=False)
+    folders = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+    return _Listed(
+        tuple(
+            f"{above}{entry.name}"
+            for entry in entries
+            if entry.name in folders or entry.is_file(follow_symlinks=False)
+        ),
+        frozenset(f"{above}{name}" for name in folders),
     )
 
 
@@ -93,35 +100,33 @@ class ListedFolders:
     """
 
     def __init__(self) -> None:
-        self._folders: dict[str, tuple[_FolderStamp, tuple[_Entry, ...]]] = {}
+        self._folders: dict[str, tuple[_FolderStamp, _Listed]] = {}
         self._count = 0
 
-    def known(self, prefix: str, stamp: _FolderStamp) -> tuple[_Entry, ...] | None:
+    def known(self, prefix: str, stamp: _FolderStamp) -> _Listed | None:
         """Return what is in a folder with these times; None if it must be listed."""
-        before, listed = self._folders.get(prefix, (None, ()))
+        before, listed = self._folders.get(prefix, (None, None))
         return listed if before == stamp else None
 
-    def add(self, prefix: str, stamp: _FolderStamp, listed: tuple[_Entry, ...]) -> None:
+    def add(self, prefix: str, stamp: _FolderStamp, listed: _Listed) -> None:
         """Note what was in a folder, which had these times before it was listed."""
         settled = max(stamp[2:]) < time.time_ns() - _SETTLED
-        if settled and self._count + len(listed) <= _LISTED_MAX:
-            self._count += len(listed) - len(self._folders.get(prefix, (stamp, ()))[1])
+        if settled and self._count + len(listed.names) <= _LISTED_MAX:
+            before = self._folders.pop(prefix, None)
+            self._count += len(listed.names) - (len(before[1].names) if before else 0)
             self._folders[prefix] = stamp, listed
 
 
 class LocalStore:
     """The Store in the folder ``path`` of this machine."""
 
-    def __init__(
-        self, path: Path, *, deferred: bool = False, listed: ListedFolders | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, deferred: bool = False) -> None:
         """Where names are ``deferred``, they become durable with the next ``barrier``, all at once.
 
-        What a file holds is always durable before it has its name. ``listed`` is what this process has
-        listed of it before.
+        What a file holds is always durable before it has its name.
         """
         self.path = path
-        self._listed = listed or ListedFolders()
+        self._listed = ListedFolders()
         self._unsynced: set[Path] | None = set() if deferred else None
         self._unreadable: dict[str, str] | None = None
 
@@ -319,19 +324,24 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Give the names of regular files below ``prefix``, sorted; foreign folders are passed over."""
-        # One generator for folders within folders: an archive's journal is listed dozens of times a night.
-        folders: builtins.list[Iterator[_Entry]] = [iter(self._entries(prefix))]
-        while folders:
-            for name, is_folder in folders[-1]:
-                if not is_folder:
-                    yield name
-                elif _is_name(name):
-                    folders.append(iter(self._entries(name)))
-                    break
-            else:
-                folders.pop()
+        # A list of whole folders: an archive's journal is listed dozens of times a night.
+        names: builtins.list[str] = []
+        self._list(prefix, names)
+        return iter(names)
 
-    def _entries(self, prefix: str) -> tuple[_Entry, ...]:
+    def _list(self, prefix: str, names: builtins.list[str]) -> None:
+        """Append the names of the files below a folder."""
+        listed = self._entries(prefix)
+        if not listed.folders:
+            names += listed.names
+            return
+        for name in listed.names:
+            if name not in listed.folders:
+                names.append(name)
+            elif _is_name(name):
+                self._list(name, names)
+
+    def _entries(self, prefix: str) -> _Listed:
         """Return the files and folders in a folder, sorted by name; nothing if there is none."""
         folder = self.path / check_name(prefix) if prefix else self.path
         try:
@@ -342,11 +352,11 @@ class LocalStore:
                 listed = _scanned(folder, f"{prefix}/" if prefix else "")
                 self._listed.add(prefix, stamp, listed)
         except (FileNotFoundError, NotADirectoryError):
-            return ()
+            return _Listed()
         except OSError as error:
             if prefix and self._unreadable is not None and error.errno in _DENIED:
                 self._unreadable[prefix] = error.strerror or str(error)
-                return ()
+                return _Listed()
             raise _read_error(error, folder, "it was being listed") from error
         return listed
 
