@@ -189,8 +189,13 @@ class Journal:
             if not faults:
                 self._older = older, list(map(_with_id, readable))
                 return self._older
-        self._summary.distrust_standing()
+        self._summary.distrust_standing(self._store)
         return [], []
+
+    def doubt_standing(self) -> None:
+        """Look through all events again, whatever a process before said, and leave that to later ones."""
+        self._summary.distrust_standing(self._store, renew=True)
+        self._older = self._standing = [], []
 
     def _readable(
         self, names: Iterable[str], faults: dict[str, ArchiverError]

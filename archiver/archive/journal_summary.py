@@ -124,9 +124,12 @@ class JournalSummary:
         with self._lock:
             return self._load_standing(store)[0]
 
-    def distrust_standing(self) -> None:
-        """Believe no more what was said to stand: the journal is another one."""
+    def distrust_standing(self, store: Store, *, renew: bool = False) -> None:
+        """Believe no more what was said to stand; ``renew``: whoever writes next says it anew."""
         with self._lock:
+            said, _ = self._load_standing(store)
+            if said is not None and renew:
+                self._write_at = 0
             self._standing = None, {}
 
     def add(self, name: str, stamp: FileStamp, data: bytes, read: float) -> None:

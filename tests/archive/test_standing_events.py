@@ -398,3 +398,29 @@ def test_the_older_events_end_between_two_seconds_and_name_none_that_comes_later
         before = () if number is None else (ids[number] if isinstance(number, int) else number,)
         events.append((name, msgspec.structs.replace(raw_event("test", time), after=before)))
     assert journal_module._boundary(names, 0, events) == end
+
+
+def test_an_audit_of_the_documents_works_out_anew_what_stands(long, run):
+    """Somebody's list leaves out damage that was found; its checksum is right."""
+    damage = {"level": "stored", "place": PLACES[1], "damaged": 1, "damaged_files": ["place.json"]}
+    long.author.time += 9
+    found = raw_event("audited", utc_text(long.author.time), detail=damage)
+    Archive.open(long.root).record(found)
+    long.author.time += 9
+    grow(long.root, long.author, 30)
+    same(long.root)
+    store = Archive.open(long.root).store
+    summary = journal_summary.JournalSummary()
+    said = summary.standing(store)
+    kept = [name for name in said.names if b"place.json" not in store.get(name, 1 << 20)]
+    assert len(kept) < len(said.names)
+    forged = said._replace(names=tuple(kept))
+    summary.write(store, Archive.open(long.root).journal.names(), forged)
+
+    def is_told():
+        return any(event.raw == found.raw for _, event in Archive.open(long.root).standing_events())
+
+    assert not is_told()
+    assert run("audit", "-q", "--level", "structure", "-C", long.root).code in {0, 20}
+    assert is_told()
+    same(long.root)

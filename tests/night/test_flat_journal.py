@@ -105,9 +105,6 @@ def test_an_idle_night_and_a_status_have_no_more_to_do_for_a_longer_journal(cost
         # What is left are some folders more, of months, that are looked at.
         assert grown.total() < of[SHORT].calls.total() / 20, (command, of[SHORT].calls, grown)
         opened = [dict(of[count].opened) for count in (SHORT, LONG)]
-        events = [each.pop("journal") for each in opened]
+        # Of events those that came since the summary was written.
+        assert max(each.pop("journal") for each in opened) <= 40, command
         assert opened[0] == opened[1], command
-        # One of the nights may have left an event more: of a place that was seen.
-        assert abs(events[0] - events[1]) <= 2, command
-    assert costs["night"][LONG].opened["journal"] <= 40
-    assert costs["status"][LONG].opened["journal"] <= 20

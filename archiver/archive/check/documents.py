@@ -161,6 +161,8 @@ class JournalCheck:
 
         ``complete``: what is wrong with it is looked for, too.
         """
+        if complete:
+            self._archive.journal.doubt_standing()
         readable = self._events() if complete else standing_proofs(self._archive.journal)
         events = list(readable)
         for _, event in events:
