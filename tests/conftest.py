@@ -70,6 +70,7 @@ SECONDS = {
     "prune/test_prune_killed.py": 20,
     "repair/test_repair_crash.py": 20,
     "smoke/test_smoke_public.py": 20,
+    "web/test_serve_hostile.py": 40,
     "web/test_serve_models.py": 40,
 }
 """Roughly what the files take whose tests are few and long; elsewhere a test takes a part of a second."""
