@@ -12,7 +12,7 @@ from archiver.storage.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from archiver.storage.store import Reader, Staged
+    from archiver.storage.store import Hasher, Reader, Staged
 
 
 def host() -> str:
@@ -154,10 +154,12 @@ class Faulty:
         def spoil(staged: Staged) -> Staged:
             left = after
 
-            def write(*pieces: bytes | bytearray | memoryview) -> None:
+            def write(
+                *pieces: bytes | bytearray | memoryview, hasher: Hasher | None = None
+            ) -> None:
                 nonlocal left
                 data = b"".join(pieces)
-                staged.write(data[: max(0, left)])
+                staged.write(data[: max(0, left)], hasher=hasher)
                 left -= len(data)
                 if left < 0:
                     raise NoSpaceError("No space is left.")
