@@ -243,7 +243,7 @@ def _downloads(report: Report, item: data.Input, work: Path, rounds: int) -> Non
             ratios = sorted(a.wall / b.wall for a, b in zip(ours, theirs, strict=False))
             note = f"{ratios[0]:.2f} to {ratios[-1]:.2f}; {item.size / 1e6:.0f} MB"
             name = f"hf download from serve over 1 Gbit/s, time by that from {what}"
-            report.checks.append(Check(name, median(ratios), 1.1, "x", note=note))
+            report.checks.append(Check(name, median(ratios), 1.2, "x", note=note))
     if "olah" not in done:
         report.notes.append("olah is not installed: it is not compared.")
     rows = [

@@ -1,6 +1,7 @@
 """Decoded segments in memory: each decoded once, never more than the budget, whatever callers do."""
 
 import gc
+import os
 import random
 import threading
 import time
@@ -312,3 +313,14 @@ def test_closing_does_not_wait_for_what_is_had_from_elsewhere():
     for thread in cache._rescuers:
         thread.join()
     assert cache.stats.resident == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "mebibytes", "threads"), [(2, 256, 2), (64, 256, 8), (64, 16, 1)]
+)
+def test_what_decoding_takes_follows_the_budget_and_not_the_cores(
+    monkeypatch, cores, mebibytes, threads
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    with SegmentCache(mebibytes << 20) as cache:
+        assert cache.threads == threads

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
+from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.errors import ArchiverError
 from archiver.memory import available_cores
 
@@ -39,6 +40,8 @@ IDLE_SECONDS: Final = 0.25
 """A reader who took nothing for so long does not keep the segment that it is in from being evicted."""
 _RESCUERS: Final = 2
 """Threads that get from elsewhere what could not be decoded."""
+_DECODERS_SHARE: Final = 4
+"""One of so many bytes of the budget may be taken besides, by what threads need to decode."""
 _AHEAD_SHARE: Final = 2
 """One of so many bytes of the budget may be taken by what nobody has asked for yet."""
 
@@ -90,7 +93,8 @@ class SegmentCache:
 
     Args:
         budget: The bytes that segments may take, those included that are being decoded.
-        threads: How many decode; by default one a core. Each takes ``DECODER_BYTES`` beside the budget.
+        threads: How many decode. Each takes ``DECODER_BYTES`` beside the budget; by default there is one a
+            core, as far as that comes to a quarter of the budget.
         idle_seconds: See ``IDLE_SECONDS``.
     """
 
@@ -98,7 +102,9 @@ class SegmentCache:
         self, budget: int, *, threads: int | None = None, idle_seconds: float = IDLE_SECONDS
     ) -> None:
         self.budget = budget
-        self.threads = threads or available_cores()
+        self.threads = threads or max(
+            1, min(available_cores(), budget // (_DECODERS_SHARE * DECODER_BYTES))
+        )
         self.idle_seconds = idle_seconds
         # Reentrant: the last view of a segment may go while this thread has the lock.
         self._changed = threading.Condition(threading.RLock())

@@ -53,7 +53,7 @@ class _Slot:
         self.users = 0
 
 
-class SegmentCache:
+class SegmentSlots:
     """Decodes segments of which a part is needed; threads may share it.
 
     Rows of a tensor are asked for one after another, and many lie in one segment. Buffers are kept
@@ -144,7 +144,7 @@ class ArchivedCheckpoint:
         self._starts: dict[str, list[int]] = {}
         self._headers: dict[str, Header] = {}
         self._packs = packs_for(archive, snapshot)
-        self._cache = SegmentCache(self._packs)
+        self._cache = SegmentSlots(self._packs)
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
@@ -228,7 +228,7 @@ class ArchivedCheckpoint:
     def settle(self, workers: int) -> None:
         """Let go of buffers and the threads that have them; from now on ``workers`` decode."""
         self.close()
-        self._cache = SegmentCache(self._packs)
+        self._cache = SegmentSlots(self._packs)
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
