@@ -36,6 +36,7 @@ def test_a_day_has_the_packs_that_it_proved_at_the_deepest_level(kept):
     (one, _), (two, size) = kept.packs
     kept.record(Audited("stored", packs=(one, two), place=kept.here), 30)
     kept.record(Audited("files", packs=(two,), place=kept.here), 30)
+    kept.record(Audited("structure", packs=(two,), place=kept.here), 29.9)  # a look proves less
     kept.record(Audited("structure", packs=(one,), place=kept.here), 2)
     whole = days(kept)
     assert whole["2027-04-03"].packs == {"stored": 1, "files": 1}
