@@ -40,7 +40,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, raised where it is known
     def response(self) -> Response:
         """Return it as the Hub says it: the message in a header and as JSON."""
         # What a header cannot hold is escaped there; the JSON has it as it is.
-        message = self.message.encode("ascii", "backslashreplace").decode()
+        message = bytes(self.message, "ascii", "backslashreplace").decode()
         headers = {"X-Error-Message": message, **self.headers}
         if self.code:
             headers["X-Error-Code"] = self.code
