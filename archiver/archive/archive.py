@@ -259,9 +259,12 @@ class Archive:
             lambda: self._objects(self.packs()),
         )
 
-    def default(self, snapshots: Sequence[Snapshot]) -> Snapshot:
-        """Return which of all snapshots of a repository its name alone means (``docs/format.md``, 7)."""
-        return self._seals.default(snapshots)
+    def default(self, snapshots: Sequence[Snapshot], sighted: str | None = None) -> Snapshot:
+        """Return which of all snapshots of a repository its name alone means (``docs/format.md``, 7).
+
+        ``sighted`` is where its main branch was last sighted, if that is known already.
+        """
+        return self._seals.default(snapshots, sighted)
 
     def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
         """Return the snapshot to restore among several (``docs/format.md``, section 7)."""

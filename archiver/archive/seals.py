@@ -349,9 +349,14 @@ class Seals:
             vouching = counted(vouches_of(snapshot.seal, facts.source, facts.files))
         return vouching
 
-    def default(self, snapshots: Sequence[Snapshot]) -> Snapshot:
-        """Return which of all snapshots of a repository its name alone means (``docs/format.md``, 7)."""
-        return self.preferred(with_digits(list(snapshots), self._pointed_at(snapshots)))
+    def default(self, snapshots: Sequence[Snapshot], sighted: str | None = None) -> Snapshot:
+        """Return which of all snapshots of a repository its name alone means (``docs/format.md``, 7).
+
+        ``sighted`` is the commit that its main branch was last sighted at, ``""`` if it never was; without
+        it the journal is asked, if it matters.
+        """
+        digits = self._pointed_at(snapshots, sighted=sighted)
+        return self.preferred(with_digits(list(snapshots), digits))
 
     def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
         """Return the snapshot to restore among several, whatever upstream points at (``preference``)."""
@@ -368,7 +373,9 @@ class Seals:
                 committed = ""
         return preference(snapshot, self._rank(snapshot), committed)
 
-    def _pointed_at(self, snapshots: Sequence[Snapshot], *, alone: bool = True) -> str:
+    def _pointed_at(
+        self, snapshots: Sequence[Snapshot], *, alone: bool = True, sighted: str | None = None
+    ) -> str:
         """Return the revision that upstream's main branch was last seen at, if it is here, else ``""``.
 
         ``snapshots`` are those of one repository, and all of it if ``alone``: other seals may be damaged,
@@ -377,8 +384,10 @@ class Seals:
         whole = {each.seal.revision for each in snapshots if each.seal.selection.whole}
         if not whole or (alone and len({each.seal.revision for each in snapshots}) == 1):
             return ""
-        sighting = self._journal.newest_sighting(snapshots[0].seal.repository, "main")
-        return sighting.revision if sighting and sighting.revision in whole else ""
+        if sighted is None:
+            sighting = self._journal.newest_sighting(snapshots[0].seal.repository, "main")
+            sighted = sighting.revision if sighting else ""
+        return sighted if sighted in whole else ""
 
     def _rank(self, snapshot: Snapshot) -> Voucher:
         """Return the least voucher of its files. What cannot be known counts as upstream.

@@ -23,7 +23,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
-from archiver.archive.watch import UpstreamHistory
+from archiver.archive.refs import Refs
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -191,7 +191,7 @@ class Tree:
         if before is not None and before.signature == signature:
             return before
         snapshots = list(self._archive.snapshots(self._pass_over))
-        history = UpstreamHistory(self._archive.events(skip_damaged))
+        refs = Refs(self._archive, self._archive.events(skip_damaged))
         repositories: dict[str, list[Snapshot]] = {}
         for snapshot in snapshots:
             repositories.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
@@ -201,11 +201,9 @@ class Tree:
             newest = max(held, key=lambda each: (each.seal.sealed, each.id))
             spelling = RepositoryName.parse(newest.seal.repository)
             names = self._archived(held)
-            refs = history.of(newest.seal.repository)
-            pointed = dict(refs.sighted) | {name: commit for (_, name), commit in refs.refs.items()}
-            top.put(spelling.spelling, self._repository(held, names, pointed))
+            top.put(spelling.spelling, self._repository(held, names, refs))
             if spelling.hub == HUGGING_FACE:
-                folder = self._cached(spelling, held, names, pointed)
+                folder = self._cached(spelling, held, names, refs)
                 cache.put(cache_folder(newest.seal.repository), folder)
         top.put(HUB_CACHE, cache.folder())
         totals = Totals(
@@ -247,7 +245,7 @@ class Tree:
     # ---- folders
 
     def _repository(
-        self, held: list[Snapshot], names: Mapping[str, Snapshot], pointed: Mapping[str, str]
+        self, held: list[Snapshot], names: Mapping[str, Snapshot], refs: Refs
     ) -> Folder:
         """Return the folder of a repository."""
         made: dict[str, Node] = {}
@@ -257,11 +255,9 @@ class Tree:
                 nodes: dict[str, Node] = {
                     name: self._snapshot(each) for name, each in names.items()
                 }
-                main = RepositoryName.parse(held[0].seal.repository).main_branch
-                nodes[main] = Link(self._archive.default(held).seal.revision)
-                for name, commit in sorted(pointed.items()):
-                    if commit in names and len(safe := _ref_name(name)) <= _NAME_MAX:
-                        nodes.setdefault(safe, Link(commit))
+                for ref in refs.of(held):
+                    if len(safe := _ref_name(ref.name)) <= _NAME_MAX:
+                        nodes.setdefault(safe, Link(ref.commit))
                 made.update(nodes)
             return made
 
@@ -272,7 +268,7 @@ class Tree:
         repository: RepositoryName,
         held: list[Snapshot],
         names: Mapping[str, Snapshot],
-        pointed: Mapping[str, str],
+        refs: Refs,
     ) -> Folder:
         """Return the folder of a repository as a hub client's cache has it."""
         made: dict[str, Node] = {}
@@ -288,14 +284,11 @@ class Tree:
                 snapshots = _Builder()
                 for commit in commits:
                     snapshots.put(commit, Link(f"../../../{repository.spelling}/{commit}"))
-                refs = _Builder()
-                default = self._archive.default(held).seal.revision
-                if default in commits:
-                    refs.put(repository.main_branch, text(default))
-                for name, commit in sorted(pointed.items()):
-                    if commit in commits and not path_problems([name]):
-                        refs.put(name, text(commit))
-                made.update(refs=refs.folder(changed), snapshots=snapshots.folder(changed))
+                named = _Builder()
+                for ref in refs.of(held):
+                    if ref.commit in commits and not path_problems([ref.name]):
+                        named.put(ref.name, text(ref.commit))
+                made.update(refs=named.folder(changed), snapshots=snapshots.folder(changed))
             return made
 
         return Folder(changed, content)

@@ -1,8 +1,7 @@
 """What an archive holds, as a hub would list it: repositories, their revisions, branches and tags.
 
 It is read from seals and the journal, and again when these may have changed. Where a branch or a tag
-points is what the journal saw last of those commits that are held: what upstream points at and nobody
-has mirrored cannot be served.
+points is told by `archiver.archive.refs`: what upstream points at and nobody has mirrored cannot be served.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from archiver.archive.events import Planned, PlanRetired, Sighted, UpstreamChanged
-from archiver.archive.seals import Snapshot, with_digits
+from archiver.archive.events import Planned, PlanRetired, UpstreamChanged
+from archiver.archive.refs import Refs
 from archiver.errors import ArchiverError, DamageError, skip_damaged
 from archiver.names import DATASET, HUGGING_FACE, MODEL, RepositoryName
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.records import FileFacts
+    from archiver.archive.seals import Snapshot
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -192,14 +192,15 @@ class Holdings:
         seen = (tuple(each.id for each in snapshots), len(names), names[-1:])
         if seen == self._seen:
             return
-        refs = _Refs(self._archive.events(skip_damaged))
+        events = list(self._archive.events(skip_damaged))
+        refs, facts = Refs(self._archive, events), _JournalFacts(events)
         repositories: dict[tuple[str, str], HeldRepository] = {}
         hidden: list[RepositoryName] = []
         for group in _grouped(snapshots):
             source = RepositoryName.parse(group[0].seal.repository)
             if source.type not in KINDS:
                 continue
-            held = self._held(source, group, refs)
+            held = self._held(source, group, refs, facts)
             key = held.kind, held.id.casefold()
             if key in repositories:
                 # Of Hugging Face's come first: another hub's is what has to stand back.
@@ -209,7 +210,7 @@ class Holdings:
         by_name = {each.source.spelling.casefold(): each for each in repositories.values()}
         plans = {
             plan: tuple(by_name[name] for name in names if name in by_name)
-            for plan, names in sorted(refs.plans.items())
+            for plan, names in sorted(facts.plans.items())
         }
         held_plans = {plan: wanted for plan, wanted in plans.items() if wanted}
         self._catalog, self._seen = Catalog(repositories, tuple(hidden), held_plans), seen
@@ -227,25 +228,25 @@ class Holdings:
         return sealed
 
     def _held(
-        self, source: RepositoryName, snapshots: list[Snapshot], refs: _Refs
+        self,
+        source: RepositoryName,
+        snapshots: list[Snapshot],
+        refs: Refs,
+        facts: _JournalFacts,
     ) -> HeldRepository:
         by_commit: dict[str, list[Snapshot]] = {}
         for snapshot in snapshots:
             by_commit.setdefault(snapshot.seal.revision, []).append(snapshot)
         revisions = [self._revision(commit, each) for commit, each in by_commit.items()]
         revisions.sort(key=lambda each: (each.time, each.snapshot.seal.sealed), reverse=True)
-        whole = {each.seal.revision for each in snapshots if each.seal.selection.whole}
-        pointed = refs.main_of(source)
-        digits = pointed if len(by_commit) > 1 and pointed in whole else ""
-        main = self._archive.preferred(with_digits(snapshots, digits)).seal.revision
-        branches, tags = refs.held(source, by_commit)
+        named = refs.of(snapshots)
         return HeldRepository(
             source,
             {each.commit: each for each in revisions},
-            main,
-            {source.main_branch: main} | branches | {source.main_branch: main},
-            tags,
-            refs.attributes(source),
+            named[0].commit,
+            {ref.name: ref.commit for ref in named if ref.kind == "branch"},
+            {ref.name: ref.commit for ref in named if ref.kind == "tag"},
+            facts.attributes(source),
         )
 
     def _revision(self, commit: str, snapshots: list[Snapshot]) -> Revision:
@@ -296,31 +297,20 @@ def _grouped(snapshots: Iterable[Snapshot]) -> list[list[Snapshot]]:
     ]
 
 
-class _Refs:
-    """Where upstream was seen to point names at, by repository: every commit, the last one last.
+class _JournalFacts:
+    """What the journal tells of repositories besides where names point, in lowercase.
 
-    ``plans`` are the repositories of each plan, in lowercase and in the plan's order.
+    ``plans`` are the repositories of each plan, in the plan's order.
     """
 
     def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
-        self._seen: dict[str, dict[tuple[str, str], list[str]]] = {}
-        self._hearsay: dict[str, dict[tuple[str, str], list[str]]] = {}
-        self._main: dict[str, str] = {}
         self._attributes: dict[str, dict[str, str]] = {}
         self.plans: dict[str, tuple[str, ...]] = {}
-        # As their names stand: a restore takes the last of these for what upstream points at.
         for _, event in sorted(events, key=lambda item: (item[1].time, item[0])):
-            repository = event.repository.casefold()
             match event.detail:
-                case Sighted(name) as sighted:
-                    known = self._hearsay if sighted.hearsay else self._seen
-                    known.setdefault(repository, {}).setdefault(("", name), []).append(
-                        event.revision
-                    )
-                    if name == "main" and not sighted.hearsay:
-                        self._main[repository] = event.revision
-                case UpstreamChanged() as changed:
-                    self._add(repository, changed)
+                case UpstreamChanged(changes=changes):
+                    known = self._attributes.setdefault(event.repository.casefold(), {})
+                    known |= {each.what: each.after for each in changes if not each.name}
                 case Planned(plan=plan, entries=entries):
                     names = (entry.repository.casefold() for entry in entries)
                     self.plans[plan] = tuple(dict.fromkeys(names))
@@ -329,42 +319,9 @@ class _Refs:
                 case _:
                     pass
 
-    def _add(self, repository: str, changed: UpstreamChanged) -> None:
-        for change in changed.changes:
-            if change.what in {"branch", "tag"}:
-                commits = self._seen.setdefault(repository, {}).setdefault(
-                    (change.what, change.name), []
-                )
-                commits += [commit for commit in (change.before, change.after) if commit]
-            elif not change.name:
-                self._attributes.setdefault(repository, {})[change.what] = change.after
-
-    def main_of(self, source: RepositoryName) -> str:
-        """Return the commit that upstream's main branch was last seen at; ``""`` if it never was."""
-        return self._main.get(source.spelling.casefold(), "")
-
     def attributes(self, source: RepositoryName) -> dict[str, str]:
         """Return what was last seen of each attribute."""
         return self._attributes.get(source.spelling.casefold(), {})
-
-    def held(
-        self, source: RepositoryName, commits: Mapping[str, object]
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """Return branches and tags, each with the last commit it was seen at that is held.
-
-        A name of which nobody knows whether it is a branch or a tag counts as a branch.
-        """
-        key = source.spelling.casefold()
-        branches: dict[str, str] = {}
-        tags: dict[str, str] = {}
-        for known in (self._hearsay.get(key, {}), self._seen.get(key, {})):
-            listed = {name for kind, name in known if kind == "tag"}
-            for (kind, name), seen in known.items():
-                last = next((commit for commit in reversed(seen) if commit in commits), "")
-                if not last or name in commits:
-                    continue  # who mirrors a commit by its digits sees it under that name
-                (tags if kind == "tag" or (not kind and name in listed) else branches)[name] = last
-        return branches, {name: commit for name, commit in tags.items() if name not in branches}
 
 
 class _Kept(Generic[Key, Value]):

@@ -27,8 +27,8 @@ from archiver.archive.destination import (
     remove_unfinished,
     require_replaceable,
 )
-from archiver.archive.events import Sighted
 from archiver.archive.quarantine import packs_for
+from archiver.archive.refs import Refs
 from archiver.archive.seals import Snapshot
 from archiver.digest import git_blob_hasher
 from archiver.errors import (
@@ -167,23 +167,10 @@ def _require_room(destination: Path, needed: int) -> None:
 
 
 def _ref_names(archive: Archive, snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the names (``main``, tags) that upstream last pointed at the revision; ``main`` if unknown.
-
-    What a cache said of a name counts only where upstream was never seen to point it anywhere.
-    """
-    from_caches: dict[str, str] = {}
-    from_upstream: dict[str, str] = {}
-    for _, event in archive.events(on_damage=skip_damaged):
-        sighted = event.detail
-        if isinstance(sighted, Sighted) and event.repository == snapshot.seal.repository:
-            (from_caches if sighted.hearsay else from_upstream)[sighted.name] = event.revision
-    latest = from_caches | from_upstream
-    names = tuple(
-        name
-        for name, revision in latest.items()
-        if revision == snapshot.seal.revision and _is_plain(name)
-    )
-    return names or (() if "main" in latest else ("main",))
+    """Return the names that a cache gets for the revision, those that a file can have."""
+    seal = snapshot.seal
+    refs = Refs(archive, archive.events(on_damage=skip_damaged))
+    return tuple(filter(_is_plain, refs.mirrored_at(seal.repository, seal.revision)))
 
 
 def _is_plain(name: str) -> bool:

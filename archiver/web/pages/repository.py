@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from archiver.archive.refs import Refs
 from archiver.archive.watch import UpstreamHistory
 from archiver.errors import DamageError, UsageError, skip_damaged
 from archiver.names import FOLDER, RepositoryName, as_repo_id
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from archiver.archive.events import UpstreamChange
+    from archiver.archive.refs import Ref
     from archiver.archive.seals import Snapshot
     from archiver.archive.vouching import Vouching
     from archiver.archive.watch import KnownRepository, SeenChange
@@ -59,11 +61,11 @@ _GRAVEST: Final[tuple[Kind, ...]] = (
 
 
 class HeldRevision(NamedTuple):
-    """A snapshot as the history shows it; ``names`` are the branches and tags that were last seen at it."""
+    """A snapshot as the history shows it; ``names`` are the branches and tags that mean its revision."""
 
     snapshot: Snapshot
     href: str
-    names: tuple[tuple[str, str], ...]
+    names: tuple[Ref, ...]
     default: bool
     vouching: Vouching | None
     lost: str
@@ -95,12 +97,13 @@ class RepositoryPage:
         """Return the page; raise UsageError if the repository is not held and was never looked at."""
         name = as_repo_id(request.path_params["repository"])
         archive = self._held.archive
-        known = UpstreamHistory(archive.events(skip_damaged)).of(name)
+        events = list(archive.events(skip_damaged))
+        known, refs = UpstreamHistory(events).of(name), Refs(archive, events)
         holding = self._held.of(name)
         if holding is None and not (known.history or known.unseen):
             archive.find(name)  # says what is held instead
             raise UsageError(f"{name} is not held here.")
-        revisions = tuple(self._revisions(holding, known)) if holding else ()
+        revisions = tuple(self._revisions(holding, known, refs)) if holding else ()
         moments = _moments(revisions, known)
         shown = paging(request, len(moments), _MOMENTS)
         card, problem = self._card(holding)
@@ -129,13 +132,12 @@ class RepositoryPage:
             return None, error.message
         return (shown_card(data) if data is not None else None), ""
 
-    def _revisions(self, holding: HeldSnapshots, known: KnownRepository) -> Iterator[HeldRevision]:
-        names: dict[str, list[tuple[str, str]]] = {}
-        for (kind, ref), commit in sorted(known.refs.items()):
-            names.setdefault(commit, []).append((kind, ref))
-        if not known.refs:
-            for ref, commit in sorted(known.sighted.items()):
-                names.setdefault(commit, []).append(("branch", ref))
+    def _revisions(
+        self, holding: HeldSnapshots, known: KnownRepository, refs: Refs
+    ) -> Iterator[HeldRevision]:
+        names: dict[str, list[Ref]] = {}
+        for ref in refs.of(holding.snapshots):
+            names.setdefault(ref.commit, []).append(ref)
         for snapshot in holding.snapshots:
             revision = snapshot.seal.revision
             yield HeldRevision(
