@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.serving.proof import ProofBook
-from archiver.archive.serving.served_file import ServedSnapshot
+from archiver.archive.serving.served_file import OpenSnapshots
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
@@ -46,13 +44,8 @@ class Contents:
     """All files of an archive; threads may share it."""
 
     def __init__(self, archive: Archive, cache: SegmentCache, healer: Healer | None = None) -> None:
-        self._archive = archive
-        self._cache = cache
-        self._healer = healer
         self._proofs = ProofBook(archive)
-        self._lock = threading.Lock()
-        self._opening: dict[str, threading.Lock] = {}
-        self._snapshots: OrderedDict[str, ServedSnapshot] = OrderedDict()
+        self._snapshots = OpenSnapshots(archive, cache, healer, OPEN_SNAPSHOTS)
 
     def open(self, snapshot: Snapshot, path: str) -> OpenedFile:
         """Return a file of a snapshot; raise ArchiverError if its manifest cannot be read."""
@@ -63,29 +56,12 @@ class Contents:
         if name == "proven":
             proof = self._proofs.snapshot(snapshot).proven
             return proof.time if proof else "never"
-        opened = self._opened(snapshot)
+        opened = self._snapshots.get(snapshot)
         file = self._proofs.file(snapshot, opened.manifest, self._file(snapshot, path).entry)
         return {"blake3": file.blake3, "sha256": file.sha256, "vouched": file.vouched}[name]
 
     def _file(self, snapshot: Snapshot, path: str) -> ServedFile:
         try:
-            return self._opened(snapshot).file(path)
+            return self._snapshots.get(snapshot).file(path)
         except KeyError:
             raise DamageError(f"The manifest of {snapshot.title} has no such file.") from None
-
-    def _opened(self, snapshot: Snapshot) -> ServedSnapshot:
-        """Return a snapshot, opened by the first who asks; who asks meanwhile waits for it."""
-        with self._lock:
-            opening = self._opening.setdefault(snapshot.id, threading.Lock())
-        with opening:
-            with self._lock:
-                opened = self._snapshots.get(snapshot.id)
-                if opened is not None:
-                    self._snapshots.move_to_end(snapshot.id)
-                    return opened
-            opened = ServedSnapshot.open(self._archive, snapshot, self._cache, self._healer)
-            with self._lock:
-                self._snapshots[snapshot.id] = opened
-                if len(self._snapshots) > OPEN_SNAPSHOTS:
-                    self._snapshots.popitem(last=False)
-            return opened

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _TYPE: Final = "application/octet-stream"
 
 
-class ServedFile(NamedTuple):
+class FoundFile(NamedTuple):
     """A file that is asked for, found and opened."""
 
     repository: HeldRepository
@@ -70,15 +70,15 @@ async def file_answer(serving: Serving, request: Request, target: Target) -> Res
     return FileResponse(serving, file, parts, status, headers)
 
 
-def find_file(serving: Serving, target: Target) -> ServedFile:
+def find_file(serving: Serving, target: Target) -> FoundFile:
     """Return the file that is asked for, opened; refuse what is not held."""
     repository = find_repository(serving, target)
     revision = find_revision(repository, target)
     snapshot, entry = find_entry(serving, repository, revision, target.path)
-    return ServedFile(repository, revision, snapshot, entry)
+    return FoundFile(repository, revision, snapshot, entry)
 
 
-def file_headers(serving: Serving, file: ServedFile) -> dict[str, str]:
+def file_headers(serving: Serving, file: FoundFile) -> dict[str, str]:
     """Return what is told of a file whatever part of it is asked for."""
     entry = file.entry
     name = entry.path.rpartition("/")[2]
@@ -127,7 +127,7 @@ class FileResponse(Response):
     def __init__(
         self,
         serving: Serving,
-        file: ServedFile,
+        file: FoundFile,
         parts: list[_Part],
         status: int,
         headers: dict[str, str],

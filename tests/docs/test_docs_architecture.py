@@ -71,7 +71,7 @@ def defined(module: str) -> frozenset[str]:
 
     def gather(body: list[ast.stmt], prefix: str) -> None:
         for node in body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 names.add(prefix + node.name)
             if isinstance(node, ast.ClassDef):
                 gather(node.body, f"{prefix}{node.name}.")

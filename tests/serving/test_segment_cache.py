@@ -46,8 +46,10 @@ def plain(name: str, size: int = SIZE) -> bytes:
 
 
 def until(met) -> None:
-    """Wait for what another thread will do."""
+    """Wait for what another thread will do; in vain only where that is broken."""
+    end = time.monotonic() + 60
     while not met():
+        assert time.monotonic() < end
         time.sleep(0.001)
 
 

@@ -142,7 +142,7 @@ def _curl(server, *words: object) -> subprocess.CompletedProcess:
 def test_a_download_that_was_killed_goes_on(server, tmp_path):
     data, url = large()[LARGE], f"{server.endpoint}/org/large/resolve/main/{LARGE}"
     target = tmp_path / "large"
-    words = ["curl", "-sS", "--limit-rate", "20M", "-o", str(target), url]
+    words = ["curl", "-sS", "--limit-rate", "200K", "-o", str(target), url]
     with subprocess.Popen(words) as process:
         while not target.exists() or not target.stat().st_size:
             assert process.poll() is None

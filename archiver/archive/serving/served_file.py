@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
+from collections import OrderedDict
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Protocol
@@ -39,6 +40,10 @@ _AHEAD_MAX: Final = 256
 """So many segments are expected at most, where they are small."""
 _FAST_SECONDS: Final = 0.25
 """Who takes longer for a segment needs no more than the next one to be ready."""
+SNAPSHOTS_OPEN: Final = 16
+"""Snapshots whose manifests are kept in memory at most,"""
+SEGMENTS_OPEN: Final = 400_000
+"""and their segments and files together; one alone may have more."""
 
 
 class Healer(Protocol):
@@ -177,6 +182,74 @@ class ServedSnapshot:
         same = [each for each in sealed if each.seal.manifest.blake3 == seal.manifest.blake3]
         snapshot = archive.preferred(same) if same else self.snapshot
         return FileDecoder(packs_for(archive, snapshot, self._on_damaged), workers=1)
+
+
+class OpenSnapshots:
+    """Snapshots as they are read, opened once and shared; the least used is let go first.
+
+    Args:
+        archive: What is read.
+        cache: Out of which their files are served.
+        healer: Where what reads damaged is had from.
+        most: How many are kept open.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        cache: SegmentCache,
+        healer: Healer | None = None,
+        most: int = SNAPSHOTS_OPEN,
+    ) -> None:
+        self._archive = archive
+        self._cache = cache
+        self._healer = healer
+        self._most = most
+        self._open: OrderedDict[str, ServedSnapshot] = OrderedDict()
+        self._opening: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, snapshot: Snapshot) -> ServedSnapshot:
+        """Return an opened snapshot; who asks while it is being opened waits for that.
+
+        Raise as ``ServedSnapshot.open`` does.
+        """
+        with self._lock:
+            known = self._known(snapshot.id)
+            if known is not None:
+                return known
+            opening = self._opening.setdefault(snapshot.id, threading.Lock())
+        with opening:
+            with self._lock:
+                known = self._known(snapshot.id)
+            if known is not None:
+                return known
+            try:
+                opened = ServedSnapshot.open(self._archive, snapshot, self._cache, self._healer)
+                with self._lock:
+                    self._open[snapshot.id] = opened
+                    self._let_go()
+            finally:
+                with self._lock:
+                    self._opening.pop(snapshot.id, None)
+        return opened
+
+    def _known(self, snapshot: str) -> ServedSnapshot | None:
+        known = self._open.get(snapshot)
+        if known is not None:
+            self._open.move_to_end(snapshot)
+        return known
+
+    def _let_go(self) -> None:
+        while len(self._open) > 1 and (
+            len(self._open) > self._most or self._segments() > SEGMENTS_OPEN
+        ):
+            self._open.popitem(last=False)
+
+    def _segments(self) -> int:
+        """Return how many segments and files those have that are open."""
+        files = (entry for opened in self._open.values() for entry in opened.manifest.files)
+        return sum(len(entry.segments) + 1 for entry in files)
 
 
 class ServedFile:

@@ -19,7 +19,6 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from archiver.text import human_bytes, human_share, plural, printable, seconds_of, utc_now
-from archiver.web.pages.figures import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +55,10 @@ _PARTED: Final = re.compile(r"([./_-])(?=[^./_-])")
 _DAY: Final = 86400
 _SHORT: Final = 12
 _NO_BREAK: Final = "\u00a0"
+BAR: Final = 100.0
+"""The length of a bar in the units of its drawing."""
+_LEAST: Final = 0.6
+"""What is there at all is seen."""
 
 
 # ---- an answer
@@ -213,7 +216,7 @@ def environment() -> Environment:
     functions: dict[str, Any] = {
         "share": _share,
         "plural": plural,
-        "part": part_of,
+        "part": _part_of,
         "static": lambda name: static_files()[name].href,
         "repository_href": repository_href,
         "revision_href": revision_href,
@@ -242,6 +245,13 @@ def _share(part: float, whole: float) -> str:
     """Return a part in percent; what is there at all is not nothing."""
     share = human_share(part, whole)
     return "<1%" if share == "0%" and part > 0 else share
+
+
+def _part_of(part: float, whole: float) -> float:
+    """Return the length of a bar that stands for a part of a whole."""
+    if whole <= 0 or part <= 0:
+        return 0.0
+    return round(min(max(BAR * part / whole, _LEAST), BAR), 2)
 
 
 def _day(time: str) -> str:

@@ -14,12 +14,11 @@ from archiver.operations.describe import Description, describe
 from archiver.operations.show import snapshot_facts
 from archiver.text import utc_before
 from archiver.web.holdings import served_name
-from archiver.web.pages.figures import stacked
 from archiver.web.pages.held import file_href
-from archiver.web.pages.rendering import page, paging, with_query
+from archiver.web.pages.rendering import BAR, page, paging, with_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -43,6 +42,16 @@ _HUES: Final = 6
 """parts of a stacked bar,"""
 _WORDS_MAX: Final = 200
 """and characters of what a list is searched for."""
+
+
+class Stretch(NamedTuple):
+    """One part of a stacked bar: where it begins, its length, its number from 1, what it is called."""
+
+    x: float
+    width: float
+    number: int
+    label: str
+    amount: int
 
 
 class ShownFile(NamedTuple):
@@ -108,7 +117,7 @@ class RevisionPages:
         facts = self._facts(holding, snapshot) | {
             "shown": snapshot_facts(archive, snapshot, manifest),
             "description": description,
-            "dtypes": stacked(((name, size) for name, _, size in description.dtypes), _HUES),
+            "dtypes": _stacked(((name, size) for name, _, size in description.dtypes), _HUES),
             "groups": description.groups[:_GROUPS],
             "files": files[:_FILES],
             "proof": self._proofs.snapshot(snapshot),
@@ -265,3 +274,19 @@ def _commands(
         "",
         ("archiver", "restore", "-C", place, reference, target),
     )
+
+
+def _stacked(parts: Iterable[tuple[str, int]], most: int) -> list[Stretch]:
+    """Return the parts, the first ``most - 1`` one by one and the others as one."""
+    listed = [(label, amount) for label, amount in parts if amount > 0]
+    if len(listed) > most:
+        rest = sum(amount for _, amount in listed[most - 1 :])
+        listed = [*listed[: most - 1], ("others", rest)]
+    whole = sum(amount for _, amount in listed)
+    stretches: list[Stretch] = []
+    at = 0
+    for number, (label, amount) in enumerate(listed, 1):
+        x, end = BAR * at / whole, BAR * (at + amount) / whole
+        stretches.append(Stretch(round(x, 2), round(end - x, 2), number, label, amount))
+        at += amount
+    return stretches
