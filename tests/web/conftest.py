@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from healthkit import Kept
 from hubkit import History, build
 from kit.served import Server, served
 
@@ -21,3 +22,13 @@ def history(tmp_path_factory) -> History:
 def server(history) -> Iterator[Server]:
     with served(history.archive) as running:
         yield running
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch) -> Kept:
+    """An archive that got one repository a hundred days ago."""
+    kept = Kept(tmp_path, monkeypatch)
+    kept.at(100)
+    kept.hold("org/one", 1)
+    kept.at(0)
+    return kept

@@ -19,10 +19,8 @@ from archiver.web.pages import fixity
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch):
-    kept = Kept(tmp_path, monkeypatch)
+def kept(kept):
     kept.at(100)
-    kept.hold("org/one", 1)
     kept.hold("org/two", 2, 45_000)
     kept.at(0)
     return kept

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from healthkit import Kept
 from kit.journal import lengthen, raw_event
 from pageskit import Served
@@ -20,15 +19,6 @@ HOSTILE = (
     "javascript:alert(1)",
     "\x1b]0;ran\x07\u202egnp",
 )
-
-
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
-    kept = Kept(tmp_path, monkeypatch)
-    kept.at(100)
-    kept.hold("org/one", 1)
-    kept.at(0)
-    return kept
 
 
 def listed(page) -> list[str]:

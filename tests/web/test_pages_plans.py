@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from healthkit import Kept, words
+from healthkit import words
 
 from archiver.archive.events import (
     Acknowledged,
@@ -16,15 +16,6 @@ from archiver.archive.events import (
 )
 
 IDLE = (("watch", "idle"), ("sync", "idle"))
-
-
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
-    kept = Kept(tmp_path, monkeypatch)
-    kept.at(100)
-    kept.hold("org/one", 1)
-    kept.at(0)
-    return kept
 
 
 @pytest.fixture

@@ -5,20 +5,10 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
-import pytest
 from healthkit import Kept, words
 
 from archiver.archive.events import Audited, Copied, Gone
 from archiver.web.pages.standing import KEPT_SECONDS, StandingCache
-
-
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
-    kept = Kept(tmp_path, monkeypatch)
-    kept.at(100)
-    kept.hold("org/one", 1)
-    kept.at(0)
-    return kept
 
 
 def test_what_falls_short_comes_with_its_command(kept, run):

@@ -118,6 +118,14 @@ def test_of_two_names_none_counts(server):
         assert b" 400 " in connection.recv(1000)
 
 
+def test_of_two_tokens_none_counts(guarded):
+    own, other = f"Authorization: Bearer {TOKEN}\r\n", "Authorization: Bearer of-somebody-else\r\n"
+    for told, status in ((own, b" 200 "), (own + other, b" 401 "), (other + own, b" 401 ")):
+        with socket.create_connection(("127.0.0.1", guarded.port)) as connection:
+            connection.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n{told}\r\n".encode())
+            assert status in connection.recv(1000)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "MOVE"])
 def test_nothing_can_be_written(server, method):
     for path in (PATH, "/api/models", f"/api/models/{MODEL}/preupload/main", "/"):
@@ -128,7 +136,8 @@ def test_browsers_are_told_to_be_careful(server):
     for path in (PATH, "/api/models", "/nothing/at/all"):
         told = server.ask(path).headers
         assert told["x-content-type-options"] == "nosniff"
-        assert "default-src 'none'" in told["content-security-policy"]
+        policy = "default-src 'none'; frame-ancestors 'none'; sandbox"
+        assert told["content-security-policy"] == policy
         assert told["referrer-policy"] == "no-referrer"
         assert told["x-frame-options"] == "DENY"
         assert "access-control-allow-origin" not in told
