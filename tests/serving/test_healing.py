@@ -21,6 +21,7 @@ from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.serving import damage_journal, healing, place_reader, recovery
 from archiver.archive.serving.healing import Healer
+from archiver.digest import blake3_hex
 from archiver.errors import DamageError, UnreadableError
 from archiver.storage.locks import RunLock
 
@@ -158,6 +159,32 @@ def test_another_place_with_other_bytes_is_not_believed(bare, other, healer):
         healer.heal(error, stored.size)
 
 
+ANSWERS = """
+import os, sys
+sys.stdin.readline()
+assert not {secrets} & set(os.environ)
+print("14 pack\\n{given}", end="", flush=True)
+sys.stdin.read()
+"""
+"""What reads at another place, that answers as a test says."""
+
+
+@pytest.mark.parametrize("given", ["what was asked", "something else"])
+def test_what_a_place_answers_is_proven_here(monkeypatch, given):
+    """By the process that asks, whatever another one says; and that one knows no secret of it."""
+    secrets = {"HF_TOKEN", "ARCHIVER_KEY_PASSWORD", "ARCHIVER_SERVE_TOKEN"}
+    for name in secrets:
+        monkeypatch.setenv(name, "a-secret-of-this-process")
+    program = ANSWERS.format(given=given, secrets=secrets)
+    monkeypatch.setattr(place_reader, "_PROGRAM", program)
+    with closing(place_reader.PlaceReader("/nowhere", "another")) as reader:
+        answer = reader.fetch(blake3_hex(b"what was asked"), 14)
+    if given == "what was asked":
+        assert (bytes(answer.plain), answer.place) == (given.encode(), "another")
+    else:
+        assert answer is None
+
+
 def test_from_another_place_by_its_parity(bare, other, healer, cli):
     stored = objects(bare)[3]
     assert cli("parity", "add", "-q", "-C", other).code == 0
@@ -240,6 +267,7 @@ from contextlib import closing
 from pathlib import Path
 from archiver.archive.archive import Archive
 from archiver.archive.serving.healing import Healer
+from archiver.digest import blake3_hex
 from archiver.errors import DamageError, UnreadableError
 from archiver.storage.locks import RunLock
 root, digest, size, pack, times = sys.argv[1:]
