@@ -89,6 +89,7 @@ def _show(report: RepairReport) -> None:
         damage=report.damage,
         mended=len(report.repaired),
         remaining=len(report.remaining),
+        cleared=report.cleared,
         aside=report.quarantined,
         notes=report.notes,
     )
@@ -100,6 +101,12 @@ def _show(report: RepairReport) -> None:
         output.line(f"    from {printable(file.source, 2000)}{into}")
     for seal in report.resealed:
         output.line(f"new seal  {seal.snapshot}: {seal.new[:16]} stands in for {seal.old[:16]}")
+    if report.cleared:
+        what = plural(len(report.cleared), "stored file")
+        noted = "A run without --dry-run notes it." if report.dry_run else "The journal says so."
+        output.line(f"Called damaged in the journal, and whole when read: {what}. {noted}")
+    for name in report.cleared:
+        output.line(f"    {printable(name, 2000)}")
     for note in report.notes:
         output.remark(f"note: {note}")
     show_all(report.remaining)

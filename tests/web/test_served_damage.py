@@ -202,3 +202,27 @@ def test_what_a_repair_mends_is_given_again(root):
         damage(root, BIG, LARGE, 0)
         answer = server.ask(address(BIG, LARGE))
         assert answer.body == large()[LARGE]
+
+
+def test_a_repair_ends_what_a_cable_caused_and_what_is_met_again_rings_again(root):
+    def code(*words: object) -> int:
+        return invoke(words[0], "-q", "-C", root, *words[1:])
+
+    assert (code("audit"), code("status")) == (0, 0)
+    for seen in (1, 2):
+        with served(root) as server:
+            damage(root, BIG, LARGE, 0)
+            assert server.ask(address(BIG, LARGE)).status == 503
+        assert len(met(root)) == seen
+        assert code("repair", "--no-upstream", "--dry-run") == 21
+        damage(root, BIG, LARGE, 0)  # the same bit again: it is healthy
+        assert code("status") == 24
+        # What else is looked at does not matter, nor does what is only said.
+        assert code("repair", "--no-upstream", "--snapshot", MODEL) == 0
+        assert code("repair", "--no-upstream", "--dry-run") == 0
+        assert code("status") == 24
+        assert code("repair", "--no-upstream") == 0
+        assert code("status") == 0
+    events = len(list((root / "journal").rglob("*.json")))
+    assert code("repair", "--no-upstream") == 0
+    assert len(list((root / "journal").rglob("*.json"))) == events

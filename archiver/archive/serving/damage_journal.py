@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive.archive import Archive
 from archiver.archive.clock import DAY, effective_times
-from archiver.archive.events import DamageMet, Repaired, new_event
+from archiver.archive.events import Audited, DamageMet, Repaired, new_event
 from archiver.archive.layout import pack_of
 from archiver.archive.places import settled_place
+from archiver.archive.policy import LEVELS, Level, proves
 from archiver.errors import ArchiverError, DeniedError, LockedError, skip_damaged
 from archiver.storage.locks import RunLock
 from archiver.text import seconds_of, utc_now
@@ -28,6 +29,8 @@ _TOGETHER_SECONDS: Final = 60.0
 """What is met so soon after an event goes into one with what follows: a lost pack has thousands."""
 _OBJECTS_MAX: Final = 2000
 """Objects in one event: it may have 1 MiB."""
+_READ: Final[Level] = "content"
+"""An audit of this level proves more than that an object was met damaged: it was whole since."""
 _LOCK: Final = "damage-met.lock"
 _PATIENCE: Final = 5.0
 _POLL: Final = 0.02
@@ -109,9 +112,10 @@ class DamageJournal:
                 )
 
     def _news(self, waiting: list[MetObject]) -> list[MetObject]:
-        """Return what the journal does not tell of the last day: anew, if a pack of it was repaired since.
+        """Return what the journal does not tell of the last day.
 
-        Another outcome is news too: more packs that have it damaged, or nobody left who has it whole.
+        Anew, if a pack of it was repaired since, or proven. Another outcome is news too: more packs
+        that have it damaged, or nobody left who has it whole.
         """
         events = list(self._archive.events(skip_damaged))
         times = effective_times(events)
@@ -121,6 +125,8 @@ class DamageJournal:
             match event.detail:
                 case DamageMet(objects) if (seconds_of(times[digest]) or 0) > since:
                     told |= {_outcome(met) for met in objects}
+                case Audited(packs=packs, level=level) if level in LEVELS and proves(level, _READ):
+                    told = {each for each in told if each[1].isdisjoint(packs)}
                 case Repaired(files):
                     mended = {pack_of(name) or "" for name in files}
                     told = {each for each in told if mended.isdisjoint(each[1])}

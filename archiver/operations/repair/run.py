@@ -6,6 +6,7 @@ new. What is replaced stays in ``quarantine/``.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -16,13 +17,16 @@ from msgspec.structs import replace
 
 from archiver.archive.advice import Advice, asks_for_repair
 from archiver.archive.archive import Archive
+from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
+from archiver.archive.events import Audited, new_event
 from archiver.archive.findings import Finding
 from archiver.archive.layout import PLACE, digest_of, is_seal, pack_name
 from archiver.archive.packs.format import STORED_MAX
 from archiver.archive.packs.reader import DECODER_BYTES
-from archiver.archive.places import place_damaged, settled_place
+from archiver.archive.places import own_place, place_damaged, settled_place
+from archiver.archive.policy import proves
 from archiver.archive.prune.trash import removal_lock
 from archiver.archive.quarantine import move_to_quarantine
 from archiver.archive.repair.documents import JOURNAL_CODES, DocumentRepair
@@ -45,6 +49,7 @@ from archiver.errors import ArchiverError
 from archiver.memory import MemoryBudget
 from archiver.operations.repair.sources import RepairSources
 from archiver.progress import Progress
+from archiver.text import utc_now
 from archiver.upstream.protocol import Upstream
 
 if TYPE_CHECKING:
@@ -54,6 +59,11 @@ if TYPE_CHECKING:
     from archiver.archive.policy import Level
     from archiver.archive.repair.packs import PackDamage
 
+_LEVEL: Final[Level] = "content"
+"""So deeply everything is read."""
+_LISTED: Final = 10_000
+_NAMED: Final = 1_000
+"""Packs, and names beside them, that one event lists."""
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
 
@@ -89,6 +99,7 @@ class RepairReport(msgspec.Struct, frozen=True):
         quarantined: The stored files that were taken out of use, by the names that they had.
         notes: What kept a source from helping.
         remaining: What could not be repaired, and whom it hits.
+        cleared: The stored files that the journal called damaged and that were whole when they were read.
     """
 
     dry_run: bool
@@ -98,6 +109,7 @@ class RepairReport(msgspec.Struct, frozen=True):
     quarantined: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     remaining: tuple[Finding, ...] = ()
+    cleared: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -157,13 +169,14 @@ class _Run:
         documents = self._repair_documents()
 
         self._progress.phase("Reading")
-        check = self._check("content")
+        check = self._check(_LEVEL)
         findings = [
             finding for finding in check.findings if not finding.remark and finding not in documents
         ]
         if not documents and not findings:
             index = _repair_catalogue(self._archive, dry_run=self._request.dry_run)
-            return RepairReport(self._request.dry_run, 0, (*place, *index))
+            cleared = self._clear(check)
+            return RepairReport(self._request.dry_run, 0, (*place, *index), cleared=cleared)
 
         # Packs as whole files before anything is made anew: such a pack keeps its name, so no seal changes.
         damage = repair_whole_packs(self._archive, check, self._files)
@@ -217,7 +230,7 @@ class _Run:
         # Success is said only of what was read again.
         self._progress.phase("Proving")
         damage.missing.clear()
-        after = self._check("content")
+        after = self._check(_LEVEL)
         return RepairReport(
             dry_run=False,
             damage=len(documents) + len(findings),
@@ -233,7 +246,43 @@ class _Run:
             quarantined=(*self._set_aside, *quarantined, *sidecar_repair.quarantined),
             notes=(*self._sources.notes, *protection_notes),
             remaining=self._remaining(each for each in after.findings if not each.remark),
+            cleared=self._clear(after),
         )
+
+    def _clear(self, check: CheckResult) -> tuple[str, ...]:
+        """Journal what counts as damaged and came out whole, as an audit does; return its names.
+
+        A cable that failed for a while leaves nothing to repair, and what a reader met, or an audit found,
+        would stand until all is audited anew. What was repaired is not of it: the journal knows that.
+        """
+        archive, request = self._fresh_archive(), self._request
+        place = own_place(archive)
+        known = proofs_of(readable_events(archive.journal), utc_now(), place)
+        packs = [
+            result.pack
+            for result in check.pack_results
+            if known.damaged(result.pack)
+            and result.whole
+            and not result.unstable
+            and proves(result.level, _LEVEL)
+        ]
+        broken = known.broken.difference(check.damaged_files) if check.checked else frozenset()
+        names = (*map(pack_name, packs), *sorted(broken))
+        if request.dry_run or not names:
+            return names
+        detail = Audited(
+            _LEVEL,
+            checked=check.checked if broken else (),
+            damaged=sum(not finding.remark for finding in check.findings),
+            damaged_files=tuple(check.damaged_files[:_NAMED]) if broken else (),
+            place=settled_place(self._archive).key,
+            run=secrets.token_hex(8),
+        )
+        for at in range(0, len(packs) or 1, _LISTED):
+            part = replace(detail, packs=tuple(packs[at : at + _LISTED]))
+            subject = request.repository or "", request.revision or ""
+            self._archive.record(new_event(part, *subject))
+        return names
 
     def _predict(
         self,
