@@ -369,6 +369,7 @@ def test_who_reads_slowly_but_reads_is_not_cut_off():
 
 def test_who_has_taken_all_is_waited_for_anew():
     connection = _connection()
+    assert connection.fault(STALL_SECONDS * 5) == ""
     for at in range(10):
         connection.transport.unread = 7
         assert connection.fault(at * STALL_SECONDS * 2) == ""
