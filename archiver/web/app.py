@@ -37,7 +37,7 @@ def create_app(serving: Serving) -> ASGIApp:
         if error.status_code != not_found().status:
             return Refusal(error.status_code, error.detail, headers=error.headers).response()
         if "text/html" in request.headers.get("accept", ""):
-            return await serving.threads.call(no_page, request, serving.archive)
+            return await serving.threads.call(no_page, request, serving)
         return not_found().response()
 
     application = Starlette(

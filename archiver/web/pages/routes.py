@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from archiver.errors import ArchiverError, DamageError, UsageError
 from archiver.web.pages.comparison import ComparisonPage
 from archiver.web.pages.health import HealthPages
 from archiver.web.pages.held import Held
+from archiver.web.pages.hub_links import hub_link
 from archiver.web.pages.rendering import STATIC, page, static_answer
 from archiver.web.pages.repositories import RepositoriesPage
 from archiver.web.pages.repository import RepositoryPage
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from archiver.archive.archive import Archive
     from archiver.web.serving import Serving
 
     View = Callable[[Request], Response]
@@ -60,8 +62,13 @@ def page_routes(serving: Serving) -> list[Route]:
     ]
 
 
-def not_found(request: Request, archive: Archive) -> Response:
-    """Return the page that says that there is none."""
+def not_found(request: Request, serving: Serving) -> Response:
+    """Return where the Hub's own page of this address is here, or the page that says that there is none."""
+    with suppress(ArchiverError):  # nothing can be told of what is held
+        href = hub_link(request, serving.holdings.catalog())
+        if href:
+            return RedirectResponse(href)
+    archive = serving.archive
     facts = {"title": "There is no such page", "message": "", "hint": ""}
     return page(request, "problem.html", facts, archive=archive, status=_NOT_FOUND)
 
