@@ -98,7 +98,9 @@ def command(
         raise SkippedError(f"Not installed: {error.name}.", hint=install_hint("serve")) from None
     listener = listen(host, port)
     address = _address(listener)
-    options = _options(host, token, allowed_hosts, limit_connections)
+    # A further name is that of a proxy, behind which others are.
+    shows_paths = _is_loopback(host) and not public and not allowed_hosts
+    options = _options(host, token, allowed_hosts, limit_connections, shows_paths=shows_paths)
     healer = Healer(archive, on_unwritten=_say_unwritten)
     serving = Serving(archive, SegmentCache(cache or _CACHE), options, healer)
     try:
@@ -128,12 +130,19 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _options(host: str, token: str, allowed_hosts: tuple[str, ...], connections: int) -> Options:
+def _options(
+    host: str,
+    token: str,
+    allowed_hosts: tuple[str, ...],
+    connections: int,
+    *,
+    shows_paths: bool,
+) -> Options:
     from archiver.web.serving import Options
 
     names = {host, socket.gethostname(), *allowed_hosts}
     hosts = frozenset(name.lower().strip("[]").rstrip(".") for name in names if name)
-    return Options(token, hosts, connections)
+    return Options(token, hosts, connections, shows_paths)
 
 
 def _token(file: Path | None) -> str:

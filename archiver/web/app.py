@@ -45,4 +45,5 @@ def create_app(serving: Serving) -> ASGIApp:
         exception_handlers={Refusal: failed, HTTPException: failed},
     )
     application.router.redirect_slashes = False
+    application.state.shows_paths = serving.options.shows_paths
     return Guarded(application, serving.options)

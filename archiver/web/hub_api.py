@@ -96,7 +96,11 @@ class HubApi:
             await damaged(error).response()(scope, receive, send)
         except ArchiverError as error:
             _log.info("no answer: %s", error.message)
-            unanswered = Refusal(503, error.message, headers={"Retry-After": "60"})
+            address = self._serving.archive.store.address
+            message = error.message.replace(
+                address, "ARCHIVE"
+            )  # a path is none of a client's business
+            unanswered = Refusal(503, message, headers={"Retry-After": "60"})
             await unanswered.response()(scope, receive, send)
 
     async def _response(self, request: Request, target: Target) -> Response:

@@ -57,6 +57,15 @@ def _proven(proof: SnapshotProof) -> str:
     return f"{proof.proven.time}; level={proof.proven.level}{where}"
 
 
+def _own_name(place: str) -> str:
+    """Return what an owner called a place; ``""`` where its name may tell a machine, a path or an address.
+
+    Where nobody chose a name it is ``host:/path``, which is none of a client's business: the identity tells
+    places apart.
+    """
+    return "" if any(sign in place for sign in "/\\:") else place
+
+
 def proof_document(serving: Serving, target: Target) -> dict[str, Any]:
     """Return what is known of a revision, or of a file of it; refuse what is not held."""
     repository = find_repository(serving, target)
@@ -67,5 +76,7 @@ def proof_document(serving: Serving, target: Target) -> dict[str, Any]:
         snapshot = opened.snapshot
         file = serving.proofs.file(snapshot, opened.manifest, entry)
     proof = serving.proofs.snapshot(snapshot)
+    places = [msgspec.structs.replace(each, place=_own_name(each.place)) for each in proof.places]
+    proof = msgspec.structs.replace(proof, places=tuple(places))
     document = {"id": repository.id, "type": repository.kind, **msgspec.structs.asdict(proof)}
     return document | ({"file": file} if file is not None else {})

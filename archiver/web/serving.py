@@ -24,11 +24,13 @@ class Options:
         token: What a client must show; ``""``: nobody is asked for one.
         hosts: Names by which this server may be called, in lowercase and without a port.
         connections: How many may be open.
+        shows_paths: Whether pages may say where on its machine the archive lies.
     """
 
     token: str = ""
     hosts: frozenset[str] = frozenset({"localhost"})
     connections: int = 256
+    shows_paths: bool = True
 
 
 @dataclass(frozen=True)

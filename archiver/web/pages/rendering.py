@@ -18,6 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_context
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
+from archiver.archive.places import place_name
 from archiver.text import human_bytes, human_share, plural, printable, seconds_of, utc_now
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ _TYPES: Final = {
 _PARTED: Final = re.compile(r"([./_-])(?=[^./_-])")
 _DAY: Final = 86400
 _SHORT: Final = 12
+_ARCHIVE: Final = "ARCHIVE"
+_CUT_AT: Final = (80, 120, 200)
+"""Signs of a place's name that templates show: a longer one is cut off."""
 _NO_BREAK: Final = "\u00a0"
 BAR: Final = 100.0
 """The length of a bar in the units of its drawing."""
@@ -74,13 +78,15 @@ def page(
 ) -> Response:
     """Return a page, with the headers that keep it to itself."""
     path = request.url.path.rstrip("/") or NAVIGATION[0][1]
+    shows_paths = request.app.state.shows_paths
     body = (
         environment()
         .get_template(template)
         .render(
             **facts,
             archive=archive.info,
-            place=archive.store.address,
+            place=archive.store.address if shows_paths else _ARCHIVE,
+            shows_paths=shows_paths,
             now=utc_now(),
             navigation=[
                 Link(title, target, current=path == target or path.startswith(f"{target}/"))
@@ -88,6 +94,8 @@ def page(
             ],
         )
     )
+    if not shows_paths:
+        body = _without_paths(body, archive)
     headers = {
         "Content-Security-Policy": POLICY,
         "Referrer-Policy": "no-referrer",
@@ -95,6 +103,22 @@ def page(
         "Cache-Control": "no-cache",
     }
     return HTMLResponse(body, status, headers)
+
+
+def _without_paths(body: str, archive: Archive) -> str:
+    """Return a page that does not say where the archive lies, whichever part of it said so.
+
+    ``ARCHIVE`` stands there, in commands, places and messages. What is an address of this server stays.
+    """
+    name, address = place_name(archive.store), archive.store.address
+    told = {text for text in (name, address, name.partition(":")[2]) if text.strip("/")}
+    told |= set(map(shlex.quote, told))
+    told = {printable(text, limit) for text in told for limit in (len(text), *_CUT_AT)}
+    # The longest first: one may be in another.
+    for text in sorted(told, key=len, reverse=True):
+        shown = re.escape(str(escape(text)))
+        body = re.sub(rf"""(?<![\w./"-]){shown}(?![\w-])""", _ARCHIVE, body)
+    return body
 
 
 class Link(NamedTuple):
