@@ -326,3 +326,31 @@ def test_what_decoding_takes_follows_the_budget_and_not_the_cores(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
     with SegmentCache(mebibytes << 20) as cache:
         assert cache.threads == threads
+
+
+def test_where_no_thread_can_be_started_it_says_so_and_goes_on_later(decodes, monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with SegmentCache(10 * SIZE, threads=2) as cache:
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ArchiverError, match="can't start new thread"):
+                cache.get("a", SIZE, decodes.of("a"))
+        assert cache.stats.resident == 0
+        assert cache.get("a", SIZE, decodes.of("a")) == plain("a")
+        # One thread is enough.
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert cache.get("b", SIZE, decodes.of("b")) == plain("b")
+        error = DamageError("It is damaged.", object="c", pack="p", path="packs/p")
+        with pytest.raises(DamageError):
+            cache.get("c", SIZE, _raising(error), lambda _: plain("c"))
+        monkeypatch.undo()
+        assert cache.get("c", SIZE, _raising(error), lambda _: plain("c")) == plain("c")
+
+
+def _raising(error):
+    def decode():
+        raise error
+
+    return decode

@@ -16,7 +16,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.quarantine import packs_for
 from archiver.archive.serving import served_file
 from archiver.archive.serving.segment_cache import SegmentCache
-from archiver.archive.serving.served_file import PIECE, ServedSnapshot
+from archiver.archive.serving.served_file import PIECE, OpenSnapshots, ServedSnapshot
 from archiver.errors import DamageError
 
 LARGE = noise(1, (16 << 20) + 12345)
@@ -280,3 +280,27 @@ def test_what_is_damaged_for_good_is_looked_for_anew_once(root, monkeypatch):
             with pytest.raises(DamageError):
                 b"".join(file.read(0, 1))
         assert len(looks) == 1
+
+
+def test_those_that_were_used_last_stay_open(tmp_path, monkeypatch):
+    root = tmp_path / "weights"
+    assert invoke("init", "-q", "-C", root) == 0
+    for name in "abc":
+        model = write_folder(tmp_path / name, {"name": name.encode()})
+        words = ("import", "-q", "-C", root, model, "--as", f"org/{name}", "--min-free", "0B")
+        assert invoke(*words) == 0
+    archive = Archive.open(root)
+    first, second, third = (archive.find(f"org/{name}") for name in "abc")
+    with SegmentCache(1 << 20) as cache:
+        snapshots = OpenSnapshots(archive, cache, most=2)
+        one, two = snapshots.get(first), snapshots.get(second)
+        assert snapshots.get(first) is one
+        three = snapshots.get(third)
+        assert snapshots.get(first) is one
+        assert snapshots.get(third) is three
+        assert snapshots.get(second) is not two
+        # Large ones count for more: of these only the last is kept.
+        monkeypatch.setattr(served_file, "SEGMENTS_OPEN", 1)
+        one, two = snapshots.get(first), snapshots.get(second)
+        assert snapshots.get(second) is two
+        assert snapshots.get(first) is not one

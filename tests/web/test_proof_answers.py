@@ -52,9 +52,9 @@ def proof(server, what: str, kind: str = "models") -> dict:
     return json.loads(answer.body)
 
 
-def until(tell, holds, seconds: float = 60.0):
-    """What is told once it holds: what is known is kept for a moment."""
-    end = time.monotonic() + seconds
+def until(tell, holds):
+    """What is told once it holds: what is known is kept for a moment, twenty times what reading it took."""
+    end = time.monotonic() + 600
     while not holds(told := tell()):
         assert time.monotonic() < end, told
         time.sleep(0.1)

@@ -175,8 +175,10 @@ class Healer:
         with self._places_lock:
             first = self._looked == float("-inf")
             if self._look is None and time.monotonic() - self._looked >= _LOOK_SECONDS:
-                self._look = threading.Thread(target=self._look_around, daemon=True)
-                self._look.start()
+                thread = threading.Thread(target=self._look_around, daemon=True)
+                with suppress(RuntimeError):  # no more threads may be started now
+                    thread.start()
+                    self._look = thread
             look = self._look
         if first and look is not None:
             look.join()

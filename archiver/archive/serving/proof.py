@@ -186,7 +186,10 @@ class ProofBook:
         known, late = self._known, time.monotonic() - self._stale_at
         if known is not None and late < _LATE_SECONDS:
             if late >= 0 and self._reading.acquire(blocking=False):
-                threading.Thread(target=self._read_anew, daemon=True).start()
+                try:
+                    threading.Thread(target=self._read_anew, daemon=True).start()
+                except RuntimeError:  # the system lets this process have no more threads now
+                    self._reading.release()
             return known
         with self._reading:
             if self._known is None or time.monotonic() >= self._stale_at:

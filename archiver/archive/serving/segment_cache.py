@@ -220,18 +220,29 @@ class SegmentCache:
     ) -> _Decoding:
         if self._closed:
             raise _closed()
-        decoding = self._decoding[key] = _Decoding(key, decode, rescue, asked=asked)
-        (self._asked if asked else self._expected).append(decoding)
         if len(self._workers) < self.threads:
             self._start(self._workers, self._asked, self._expected)
+        decoding = self._decoding[key] = _Decoding(key, decode, rescue, asked=asked)
+        (self._asked if asked else self._expected).append(decoding)
         self._changed.notify_all()
         return decoding
 
     def _start(self, threads: list[threading.Thread], *queues: deque[_Decoding]) -> None:
-        """Start a thread that decodes what is in the queues, the first of them first."""
+        """Start a thread that decodes what is in the queues, the first of them first.
+
+        Raise ArchiverError if the system lets this process have no more, and there is none yet.
+        """
         thread = threading.Thread(target=self._work, args=queues, name="segment", daemon=True)
-        threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not threads:
+                raise ArchiverError(
+                    f"Nothing can be decoded: {error}.",
+                    hint="Allow more threads (ulimit -u, TasksMax of systemd), or end other programs.",
+                ) from None
+        else:
+            threads.append(thread)
 
     def _ask(self, decoding: _Decoding) -> None:
         """Let what was only expected come before all that is."""
@@ -349,11 +360,14 @@ class SegmentCache:
         rescue, decoding.rescue = decoding.rescue, None
         if rescue is None or not decoding.asked or self._closed:
             return False
+        if len(self._rescuers) < _RESCUERS:
+            try:
+                self._start(self._rescuers, self._rescued)
+            except ArchiverError:
+                return False
         decoding.decode = partial(rescue, error)
         decoding.begun, decoding.rescued = False, True
         self._rescued.append(decoding)
-        if len(self._rescuers) < _RESCUERS:
-            self._start(self._rescuers, self._rescued)
         return True
 
     def _gone(self, live: weakref.ref[Bytes]) -> None:
