@@ -160,6 +160,15 @@ class Archive:
                 hint="Use a newer archiver to add to it; reading is possible with this one.",
             )
 
+    def require_there(self) -> None:
+        """Raise ArchiverError if nothing of it is there any more: its disk is not mounted."""
+        there = self.store.stat(layout.INFO) is not None or self.journal.names()
+        if not there and not any(self.store.list(layout.SNAPSHOTS)):
+            raise ArchiverError(
+                "The archive is not where it was: nothing of it is there.",
+                hint="Is its disk still mounted? What is asked is answered again once it is.",
+            )
+
     def require_outside(self, path: Path, hint: str = "Choose another folder.") -> None:
         """Raise UsageError if ``path`` lies in the archive: no place for what is none of its files."""
         if self.store.folder is not None:

@@ -15,6 +15,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from starlette.requests import ClientDisconnect
+
 from archiver.text import printable
 from archiver.web.refusals import Refusal
 
@@ -59,6 +61,8 @@ class Guarded:
                 await refusal.response()(scope, receive, answer.send)
             else:
                 await self._application(scope, receive, answer.send)
+        except ClientDisconnect:
+            return  # in the middle of its question: nobody waits for an answer
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody outside is shown it
             _log.info("unexpected: %s: %s", type(error).__name__, error)
             if answer.status:

@@ -155,6 +155,7 @@ class Protocol(HttpToolsProtocol):
         self.wait_began = None
         self._header_bytes = 0
         self.body_began = self.loop.time()
+        self._take_authority()
         application = self.app
         if len(self.connections) > self.limit:
             self.app = _busy
@@ -162,6 +163,14 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = application
+
+    def _take_authority(self) -> None:
+        """Have the host in a whole URL, as proxies send one, stand for Host (RFC 9112, section 3.2.2)."""
+        if not self.url.startswith((b"/", b"*")):
+            authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+            self.headers[:] = [
+                (name, authority if name == b"host" else value) for name, value in self.headers
+            ]
 
     def on_message_complete(self) -> None:
         """Note that all of the request is here."""

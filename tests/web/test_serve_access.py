@@ -127,6 +127,14 @@ def test_of_two_tokens_none_counts(guarded):
             assert status in connection.recv(1000)
 
 
+@pytest.mark.parametrize(
+    ("told", "header", "status"),
+    [("localhost", "evil.example", 200), ("evil.example", "localhost", 421)],
+)
+def test_the_host_in_a_whole_url_is_the_one_that_counts(server, told, header, status):
+    assert server.ask(f"http://{told}{PATH}", {"Host": header}).status == status
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "MOVE"])
 def test_nothing_can_be_written(server, method):
     for path in (PATH, "/api/models", f"/api/models/{MODEL}/preupload/main", "/"):

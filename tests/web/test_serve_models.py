@@ -133,6 +133,10 @@ def test_an_archive_whose_disk_is_away_is_not_taken_for_an_empty_one(history, tm
         ask_until(200)
         archive.rename(tmp_path / "away")
         ask_until(503)
+        for page in ("/", f"/repositories/{MODEL}", "/status", "/fixity", "/plans", "/journal"):
+            answer = server.ask(page)
+            assert answer.status == 503
+            assert b"not where it was" in answer.body
         (tmp_path / "away").rename(archive)
         ask_until(200)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _NOT_FOUND = 404
-_FAILED = 500
+_FAILED = 503
 
 
 def page_routes(serving: Serving) -> list[Route]:
@@ -79,6 +79,8 @@ def _explained(serving: Serving, view: View) -> Callable[[Request], Awaitable[Re
 
     def answer(request: Request) -> Response:
         try:
+            # What is away has no pages: each would say that nothing is held, and nothing ever happened.
+            archive.require_there()
             return view(request)
         except UsageError as error:
             status, title = _NOT_FOUND, "This is not held here"
