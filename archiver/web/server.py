@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -38,7 +39,7 @@ STALL_SECONDS: Final = 60
 STOP_SECONDS: Final = 20
 """Answers that are on their way may take, once the server is told to stop."""
 SAME_SECONDS: Final = 0.5
-"""A second signal that comes so soon counts as the first."""
+"""A second signal that comes so soon counts as the first; what went wrong is logged so often at most."""
 HEADERS_MAX: Final = 32 << 10
 """Bytes of a request's line and headers."""
 URL_MAX: Final = 8 << 10
@@ -48,6 +49,8 @@ PIPELINE_MAX: Final = 16
 REFUSED_CONNECTIONS: Final = 64
 """Connections beyond the limit that are told so; further ones are closed without a word."""
 _BACKLOG: Final = 512
+_OPEN_FILES: Final = 1 << 16
+"""Files that the process may open, where the system lets it: connections, and packs of open snapshots."""
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -234,6 +237,7 @@ class Server(uvicorn.Server):
         self.stopped_by = 0
         """The number of the signal that ended it; 0: none did."""
         self._stopped_at = 0.0
+        self._noted_at = float("-inf")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -261,8 +265,19 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and to look after connections."""
+        asyncio.get_running_loop().set_exception_handler(self._note)
         await super().startup(sockets)
         self._sweeper = asyncio.ensure_future(self._sweep_always())
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what went wrong with no request to answer, such as a connection that cannot be taken.
+
+        Where the process has as many files open as it may, that is said hundreds of times a second, and
+        waits: those who go make room.
+        """
+        if loop.time() - self._noted_at > SAME_SECONDS:
+            self._noted_at = loop.time()
+            _log.info("unexpected: %s: %s", context["message"], context.get("exception"))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing new, and wait for what is on its way, within bounds."""
@@ -289,6 +304,8 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; raise UsageError or ArchiverError if none can."""
     try:
+        # In brackets it stands in the address that is printed.
+        host = host.removeprefix("[").removesuffix("]")
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
@@ -328,7 +345,17 @@ def serve(
         "timeout_graceful_shutdown": deadlines.stop,
         "backlog": _BACKLOG,
     }
+    _allow_files()
     server = Server(uvicorn.Config(application, **settings), deadlines)
     on_start()
     asyncio.run(server.serve([listener]))
     return server.stopped_by
+
+
+def _allow_files() -> None:
+    """Let the process open more files than the 1,024 that are usual, as far as it may say so itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -224,6 +224,17 @@ def test_where_there_is_no_archive(tmp_path):
     assert _refused(tmp_path, "--port", 0)[0] == 10
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_ipv6_goes_with_brackets_and_without(history, host):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with served(history.archive, "--host", host) as server:
+        assert server.endpoint == f"http://[::1]:{server.port}"
+        assert HfApi(endpoint=server.endpoint).model_info(MODEL).id == MODEL
+
+
 def test_a_port_that_is_taken(history, server):
     code, err = _refused(history.archive, "--port", server.port)
     assert (code, "Choose another --port" in err) == (1, True)

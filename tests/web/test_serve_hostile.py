@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import resource
 import socket
 import struct
 import time
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -443,6 +445,22 @@ def test_who_comes_too_late_is_told_so(history):
         deadline = time.monotonic() + 60
         while server.ask(PATH).status != 200:
             assert time.monotonic() < deadline
+
+
+def test_who_comes_while_no_file_can_be_opened_waits(history):
+    with served(history.archive) as server:
+        _fine(server, history)
+        soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        assert soft in {hard, resource.RLIM_INFINITY} or soft >= 1 << 16
+        few = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) + 8
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (few, few))
+        with ExitStack() as stack:
+            for _ in range(40):
+                stack.enter_context(closing(_connect(server)))
+            time.sleep(1)
+        _fine(server, history)
+        code, err = server.stop()
+        assert (code, err) == (0, "")
 
 
 def test_connections_that_are_only_kept_open_make_room(history):
