@@ -4,6 +4,7 @@ import gc
 import shutil
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -220,6 +221,23 @@ def test_damage_between_two_reads_names_object_and_pack_and_other_files_are_serv
             assert error.value.path == f"packs/{error.value.pack[:2]}/{error.value.pack}.pack"
         assert b"".join(snapshot.file("model.safetensors").read()) == FILES["model.safetensors"]
         assert b"".join(file.read(20 << 20)) == FILES["twice.bin"][20 << 20 :]
+
+
+def test_damage_that_is_met_again_and_again_takes_no_more_memory(root):
+    with SegmentCache(1) as cache:
+        snapshot = opened(root, cache)
+        damage(root, snapshot, "twice.bin")
+        gc.disable()  # what is only found by it piles up for minutes: large segments, few objects
+        tracemalloc.start()
+        try:
+            for _ in range(4):
+                with suppress(DamageError):
+                    b"".join(snapshot.file("twice.bin").read(0, 100))
+            now, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        assert now < 8 << 20
 
 
 class Other:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 import weakref
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import Future, InvalidStateError
@@ -175,7 +174,12 @@ class SegmentCache:
                 self._waits += 1
                 decoding.rescue = decoding.rescue or rescue
                 self._ask(decoding)
-        return decoding.view.result()
+            view = decoding.view
+        try:
+            return view.result()
+        finally:
+            # An error that is raised here holds this call, which must not hold the error.
+            del decoding, view
 
     def expect(self, name: str, size: int, decode: Decode) -> None:
         """Have a segment decoded, when nothing is waited for and there is room, that will be asked for."""
@@ -382,11 +386,19 @@ def _view(plain: Bytes) -> memoryview:
 
 
 def _let_go(error: BaseException) -> None:
-    """Free what the frames hold that an error came through: a whole segment, as long as the error lives."""
-    cause: BaseException | None = error
-    while cause is not None:
-        traceback.clear_frames(cause.__traceback__)
-        cause = cause.__cause__ or cause.__context__
+    """Free what the frames hold that an error came through: a whole segment, as long as the error lives.
+
+    To clear the frames would not do: each keeps its function, and a function that lies in another one keeps
+    that one's variables.
+    """
+    errors: list[BaseException | None] = [error]
+    known: set[int] = set()
+    while errors:
+        each = errors.pop()
+        if each is not None and id(each) not in known:
+            known.add(id(each))
+            each.__traceback__ = None
+            errors += each.__cause__, each.__context__
 
 
 def _closed() -> ArchiverError:
