@@ -225,3 +225,19 @@ def test_a_repair_ends_what_a_cable_caused_and_what_is_met_again_rings_again(roo
     events = len(list((root / "journal").rglob("*.json")))
     assert code("repair", "--no-upstream") == 0
     assert len(list((root / "journal").rglob("*.json"))) == events
+
+
+def test_a_repair_ends_what_an_audit_found_and_is_whole_again(root):
+    def code(*words: object) -> int:
+        return invoke(words[0], "-q", "-C", root, *words[1:])
+
+    manifest = next((root / "manifests").rglob("*.zst"))
+    flip(manifest)
+    damage(root, BIG, LARGE, 0)
+    assert (code("audit"), code("status")) == (20, 24)
+    flip(manifest)
+    assert code("repair", "--no-upstream") == 21
+    assert code("status") == 24  # the pack is damaged still
+    damage(root, BIG, LARGE, 0)
+    assert code("repair", "--no-upstream") == 0
+    assert code("status") == 0
