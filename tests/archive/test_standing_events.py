@@ -371,6 +371,28 @@ def test_what_was_said_of_another_journal_counts_for_nothing(long):
     same(long.root)
 
 
+def test_one_event_for_another_among_the_older_ones_is_not_overlooked(long):
+    """As many as before, and all that stood are there."""
+    archive = Archive.open(long.root)
+    said = journal_summary.JournalSummary().standing(archive.store)
+    older = archive.journal.names()[: said.older]
+    superseded = next(name for name in older if name not in said.names)
+    assert same(long.root) < len(long.author.events)
+    (long.root / superseded).unlink()
+    other = Author("elsewhere")
+    other.time = BEGIN - 399 * 86_400
+    grow(long.root, other, 1)
+    assert len(Archive.open(long.root).standing_events()) == len(long.author.events)
+
+
+def test_what_is_recorded_stands_at_once(long):
+    archive = Archive.open(long.root)
+    assert archive.standing_events()[-1][1].event != "clock"
+    clock = {"since": utc_text(long.author.time), "confirmed": True}
+    archive.record(raw_event("clock", utc_text(long.author.time + 9), detail=clock))
+    assert archive.standing_events()[-1][1].event == "clock"
+
+
 def test_what_stands_is_said_of_these_older_events_and_no_others():
     said = journal_summary.StandingNames(2, journal_summary.names_digest(["a", "b"]), ("b",))
     assert said.is_of(["a", "b"])

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from kit.users import POWERLESS, python_as
 
 from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError, UsageError
 from archiver.storage.files import write_new
-from archiver.storage.local import LocalStore
+from archiver.storage.local import ListedFolders, LocalStore, _Listed
 
 NAME = "packs/ab/abc.pack"
 
@@ -332,9 +333,10 @@ def test_a_file_that_cannot_be_read_is_replaced_by_a_good_one(store, root, monke
 PYTHON = [sys.executable] if os.geteuid() else python_as(POWERLESS)
 OPEN = """
 import sys
+import time
 from pathlib import Path
 from archiver.errors import ArchiverError
-from archiver.storage.local import LocalStore
+from archiver.storage.local import ListedFolders, LocalStore, _Listed
 try:
     LocalStore(Path(sys.argv[1])).open(sys.argv[2])
 except ArchiverError as error:
@@ -439,3 +441,17 @@ def test_a_new_file_has_its_name_only_when_it_is_durable(tmp_path, monkeypatch, 
         write_new(target, b"other")
     assert target.read_bytes() == b"data"
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "kept"), [(0, False), (-60, False), (1439, False), (1441, True)]
+)
+def test_only_a_folder_that_was_not_changed_for_a_day_is_not_listed_again(minutes, kept):
+    minute = 60 * 10**9
+    now = time.time_ns()
+    stamp = 1, 2, now - 9999 * minute, now - minutes * minute
+    listed = _Listed(("folder/a",), frozenset())
+    folders = ListedFolders()
+    folders.add("folder", stamp, listed)
+    assert (folders.known("folder", stamp) is listed) == kept
+    assert folders.known("folder", (*stamp[:3], stamp[3] + 1)) is None
