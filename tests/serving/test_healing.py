@@ -17,8 +17,11 @@ from kit.disks import needs_mount, read_only, skip_unless_mountable, stoppable_m
 from kit.faults import flip, wipe
 
 from archiver.archive.archive import Archive
+from archiver.archive.check.proofs import proofs_of
+from archiver.archive.events import DamageMet, MetObject, new_event
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.writer import PackWriter
+from archiver.archive.places import settled_place
 from archiver.archive.serving import damage_journal, healing, place_reader, recovery
 from archiver.archive.serving.healing import Healer
 from archiver.digest import blake3_hex
@@ -348,6 +351,15 @@ def test_many_objects_share_an_event(bare, healer):
     assert {each["object"] for each in met(bare)} == {each.digest for each in every}
     events = [json.loads(path.read_bytes()) for path in (bare / "journal").rglob("*.json")]
     assert sum(event["event"] == "damage-met" for event in events) == 2
+
+
+def test_what_was_met_at_another_place_is_no_damage_here(root):
+    archive, pack = Archive.open(root), "a" * 64
+    here = settled_place(archive)
+    for place, damaged in ((here.key, True), ("00000000-0000-4000-8000-000000000000", False)):
+        event = new_event(DamageMet((MetObject("b" * 64, (pack,), ""),), place))
+        proofs = proofs_of([("c" * 64, event)], event.time, here)
+        assert bool(proofs.damaged(pack)) == damaged
 
 
 def test_it_rings_until_it_is_mended(root, run, healer):
