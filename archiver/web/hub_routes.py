@@ -22,6 +22,8 @@ _NO_REVISION: Final = frozenset({"refs", "auth-check"})
 """Those that stand alone after the name of a repository."""
 _KINDS: Final = {"models": MODEL, "datasets": DATASET}
 _BOTH_PARTS: Final = 2
+_PAGE: Final = ("repositories", "revisions")
+"""An address that begins and goes on so is a page's, of a repository that is itself named "resolve"."""
 
 
 class Target(NamedTuple):
@@ -45,6 +47,8 @@ def target_of(raw_path: str) -> Target | None:
     for size in (_BOTH_PARTS, 1):
         if parts[size : size + 1] in (["resolve"], ["raw"]) and len(parts) > size + 2:
             name, revision, path = parts[:size], parts[size + 1], parts[size + 2 :]
+            if (name[0], revision) == _PAGE:
+                return None
             return Target("resolve", kind, _joined(name), _text(revision), _joined(path))
     return None
 

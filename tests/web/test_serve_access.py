@@ -20,6 +20,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from kit.repository import WEIGHTS
 from kit.served import Server, served
 
+from archiver.web.hub_routes import target_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -133,6 +135,25 @@ def test_of_two_tokens_none_counts(guarded):
 )
 def test_the_host_in_a_whole_url_is_the_one_that_counts(server, told, header, status):
     assert server.ask(f"http://{told}{PATH}", {"Host": header}).status == status
+
+
+def test_a_repository_that_is_named_like_an_address_has_pages_and_files():
+    for page in ("org/resolve", "resolve", "datasets/org/raw", "datasets/raw"):
+        assert target_of(f"/repositories/{page}/revisions/{'a' * 40}/files") is None
+    assert target_of("/org/resolve/resolve/main/a") == (
+        "resolve",
+        "model",
+        "org/resolve",
+        "main",
+        "a",
+    )
+    assert target_of("/repositories/x/raw/main/a") == (
+        "resolve",
+        "model",
+        "repositories/x",
+        "main",
+        "a",
+    )
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "MOVE"])
