@@ -239,7 +239,11 @@ def test_any_other_file_in_its_place_counts_as_none_and_is_made_anew(long, spoil
         assert opened(long, monkeypatch) == MANY + 2, "it is not ours to remove"
     else:
         assert opened(long, monkeypatch) == 1
-    assert {path.name for path in (long / "tmp").iterdir()} <= {"journal-summary", "reserve"}
+    assert {path.name for path in (long / "tmp").iterdir()} <= {
+        "journal-summary",
+        "reserve",
+        "standing-events",
+    }
 
 
 def test_events_that_went_leave_the_summary(long):
