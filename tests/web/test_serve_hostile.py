@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kit.repository import WEIGHTS
 from kit.served import Server, served
 
+from archiver.web.hub_api import BODY_MAX
 from archiver.web.server import (
     BODY_SECONDS,
     HEADER_SECONDS,
@@ -267,6 +268,14 @@ def test_requests_one_after_the_other_are_answered_in_order(server):
         connection.sendall(ONCE + second + last)
         got = _all(connection)
     assert got.count(b"HTTP/1.1 200") == 3
+
+
+def test_a_body_may_have_a_megabyte(server):
+    path, form = "/api/models/org/model/paths-info/main", b"paths=config.json&x="
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    for size, status in ((BODY_MAX, 200), (BODY_MAX + 1, 413)):
+        answer = _asked(server, "POST", path, headers, form.ljust(size, b"a"))
+        assert answer[0] == status
 
 
 # ---- too slowly; the server's bounds are short here, the test's are not
