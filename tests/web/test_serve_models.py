@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from kit.archive import copy, seals
 from kit.cli import invoke
-from kit.repository import files_below, model
+from kit.repository import files_below, model, write_folder
 from kit.served import served
 
 from archiver.demo.checkpoints import write_dense
@@ -170,3 +170,15 @@ def test_fifty_clients_at_once_get_what_they_asked_for(server):
 
     with ThreadPoolExecutor(50) as pool:
         assert all(pool.map(whole, range(100)))
+
+
+def test_of_two_that_would_share_a_name_hugging_faces_is_served(cli, archive, tmp_path):
+    for name, seed in (("modelscope:org/model", 1), ("modelscope.org/model", 2)):
+        folder = write_folder(tmp_path / str(seed), {"config.json": b"%d" % seed})
+        words = ("--as", name, "--min-free", "0B")
+        assert cli("import", "-q", "-C", archive, folder, *words).code == 0
+    with served(archive) as server:
+        api = HfApi(endpoint=server.endpoint, token=False)
+        got = api.snapshot_download("modelscope.org/model", cache_dir=tmp_path / "cache")
+        assert files_below(Path(got)) == {"config.json": b"2"}
+        assert [each.id for each in api.list_models()] == ["modelscope.org/model"]
