@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.catalogue import queries
@@ -13,6 +13,9 @@ from archiver.errors import ArchiverError, DeniedError, skip_damaged
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.progress import Progress
+
+_LOOKS: Final = 5
+"""So often is looked, while others add and take away."""
 
 
 class StatsReport(NamedTuple):
@@ -31,6 +34,19 @@ def stats(archive: Archive, progress: Progress) -> StatsReport:
 
     ``progress`` is told if the catalogue is written anew.
     """
+    unknown: set[str] | None = None
+    for _ in range(_LOOKS):
+        before = unknown
+        report, unknown = _look(archive, progress)
+        # What a writer published after the catalogue was brought up to date is not unreadable, and what
+        # somebody forgot or moved meanwhile is not missing: another look knows of it.
+        if not unknown or unknown == before:
+            break
+    return report
+
+
+def _look(archive: Archive, progress: Progress) -> tuple[StatsReport, set[str]]:
+    """Return the totals, and the packs and seals that are not in the catalogue or not there."""
     with open_catalogue(archive, progress) as catalogue:
         packs = set(archive.packs())
         unread_packs = packs - queries.known_packs(catalogue)
@@ -42,13 +58,14 @@ def stats(archive: Archive, progress: Progress) -> StatsReport:
         unread_seals = seals.keys() - queries.known_snapshots(catalogue)
         unread = [*map(layout.pack_name, unread_packs), *(seals[digest] for digest in unread_seals)]
         denied = sum(_is_denied(archive, name) for name in unread)
-        return StatsReport(
+        report = StatsReport(
             catalogue_stats.stats(catalogue),
             unreadable_packs=len(unread_packs),
             unreadable_snapshots=len(unread_seals),
             missing_packs=len(named_packs - packs),
             denied=denied + len(archive.store.passed_over()),
         )
+    return report, {*unread, *(named_packs - packs)}
 
 
 def _is_denied(archive: Archive, name: str) -> bool:

@@ -367,7 +367,7 @@ def test_wheels_for_no_machine_are_a_mistake(bring_tool):
 def test_an_optional_part_that_is_none_is_refused(bring_tool):
     done = bring_tool(code=2, targets=[f"{HERE},wings"])
     assert "no optional part that is called 'wings'" in done.err
-    assert "There are: notices, pages, smoke" in done.err
+    assert "There are: mount, notices, pages, serve, smoke" in done.err
 
 
 def test_pip_fetches_them(export, wheels, tmp_path, monkeypatch):

@@ -8,6 +8,11 @@ import sys
 
 import pytest
 from kit.archive import seals
+from kit.cli import invoke
+from kit.repository import write_folder
+
+from archiver.catalogue.rebuild import open_catalogue
+from archiver.operations import stats
 
 
 @pytest.fixture
@@ -130,3 +135,20 @@ def test_as_a_program(small):
     args = [sys.executable, "-m", "archiver", "-C", str(small.archive)]
     for command in (["stats"], ["catalogue", "rebuild"]):
         assert subprocess.run([*args, *command], capture_output=True, check=False).returncode == 0
+
+
+def test_what_comes_while_it_looks_is_not_unreadable(copy, monkeypatch, tmp_path):
+    """A pack and a seal that are published after the catalogue was brought up to date."""
+    folder, looks = write_folder(tmp_path / "late", {"a.bin": bytes(range(256))}), []
+
+    def open_then_add(archive, progress):
+        opened = open_catalogue(archive, progress)
+        looks.append(opened)
+        if len(looks) == 1:
+            words = ("import", "-q", "-C", copy, folder, "--as", "org/late", "--min-free", "0B")
+            assert invoke(*words) == 0
+        return opened
+
+    monkeypatch.setattr(stats, "open_catalogue", open_then_add)
+    assert invoke("stats", "-q", "-C", copy) == 0
+    assert len(looks) == 2

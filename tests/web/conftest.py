@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from healthkit import Kept
-from hubkit import History, build
 from kit.served import Server, served
+from servedkit import History, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hubkit import DATASET, LARGE, MODEL, PART, large
 from huggingface_hub import HfApi, HfFileSystem, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -19,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from kit.repository import WEIGHTS, files_below
+from servedkit import DATASET, LARGE, MODEL, PART, large
 
 
 @pytest.fixture

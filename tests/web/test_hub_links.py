@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hubkit import DATASET, MODEL
+from servedkit import DATASET, MODEL
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 

@@ -11,12 +11,12 @@ import time
 
 import pytest
 from blake3 import blake3
-from hubkit import DATASET, LARGE, MODEL
 from kit.archive import seals
 from kit.cli import invoke
 from kit.faults import flip
 from kit.repository import WEIGHTS
 from kit.served import served
+from servedkit import DATASET, LARGE, MODEL
 
 
 @pytest.fixture(scope="module")

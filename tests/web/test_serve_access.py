@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hubkit import LARGE, MODEL
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from kit.repository import WEIGHTS
 from kit.served import Server, served
+from servedkit import LARGE, MODEL
 
 from archiver.web.hub_routes import target_of
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from hubkit import LARGE, MODEL, large
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.repository import WEIGHTS
 from kit.served import Server, served
+from servedkit import LARGE, MODEL, large
 
 from archiver.web.hub_api import BODY_MAX
 from archiver.web.server import (

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hubkit import LARGE, MODEL, large
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from kit.archive import copy, seals
 from kit.cli import invoke
 from kit.repository import files_below, model, write_folder
 from kit.served import served
+from servedkit import LARGE, MODEL, large
 
 from archiver.demo.checkpoints import write_dense
 

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hubkit import MODEL
 from kit import processes
 from kit.repository import WEIGHTS, files_below
 from kit.served import served
+from servedkit import MODEL
 
 ROOT = Path(__file__).parents[2]
 NGINX = ROOT / ".venv/debian/usr/sbin/nginx"

@@ -10,10 +10,10 @@ import subprocess
 import time
 
 import pytest
-from hubkit import LARGE, MODEL, large
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.repository import WEIGHTS
+from servedkit import LARGE, MODEL, large
 
 from archiver.web.ranges import RANGES_MAX, Range, parse_range
 

@@ -7,10 +7,10 @@ import shutil
 import socket
 
 import pytest
-from hubkit import MODEL
 from kit.cli import invoke
 from kit.faults import flip
 from kit.served import served
+from servedkit import MODEL
 
 HTML = {"Accept": "text/html"}
 

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from hubkit import LARGE, MODEL, large
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from kit.cli import invoke
@@ -19,6 +18,7 @@ from kit.disks import needs_mount, read_only, skip_unless_mountable
 from kit.faults import flip
 from kit.repository import WEIGHTS
 from kit.served import served
+from servedkit import LARGE, MODEL, large
 
 from archiver.archive.archive import Archive
 from archiver.archive.layout import pack_name
