@@ -275,5 +275,5 @@ def test_a_damaged_manifest_is_a_page_that_says_so(story, tmp_path):
     page = served.page(f"/repositories/{REPO}")
     assert "The card cannot be read" in page.text
     assert "archiver audit" in page.text
-    page = served.page(f"/repositories/{REPO}/revisions/{story[1][0]}", status=500)
+    page = served.page(f"/repositories/{REPO}/revisions/{story[1][0]}", status=503)
     assert "This cannot be read" in page.text
