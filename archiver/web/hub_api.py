@@ -40,6 +40,9 @@ PAGE_EXPANDED: Final = 50
 """and with ``expand``, as the Hub has it."""
 _DIGITS_MAX: Final = 9
 _REPAIR: Final = "archiver repair"
+_UNANSWERED: Final = (
+    "The archive cannot be read now. Why is in the log of this server (archiver serve -v)."
+)
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -96,11 +99,8 @@ class HubApi:
             await damaged(error).response()(scope, receive, send)
         except ArchiverError as error:
             _log.info("no answer: %s", error.message)
-            address = self._serving.archive.store.address
-            message = error.message.replace(
-                address, "ARCHIVE"
-            )  # a path is none of a client's business
-            unanswered = Refusal(503, message, headers={"Retry-After": "60"})
+            # Its message may name a path, which is none of a client's business.
+            unanswered = Refusal(503, _UNANSWERED, headers={"Retry-After": "60"})
             await unanswered.response()(scope, receive, send)
 
     async def _response(self, request: Request, target: Target) -> Response:

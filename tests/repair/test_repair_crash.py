@@ -32,13 +32,13 @@ class Life:
     def _wrap(self, monkeypatch, kind, name) -> None:
         call = getattr(kind, name)
 
-        def counted(*args):
+        def counted(*args, **options):
             self._count += 1
             if self._left is not None:
                 if self._left <= 0:
                     raise Crash
                 self._left -= 1
-            return call(*args)
+            return call(*args, **options)
 
         monkeypatch.setattr(kind, name, counted)
 
