@@ -19,7 +19,7 @@ from archiver.archive.events import (
     Spared,
 )
 from archiver.errors import ArchiverError
-from archiver.text import seconds_of, utc_after, utc_now
+from archiver.text import seconds_of, utc_after, utc_now, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -199,3 +199,12 @@ def is_confirmation(event: Event) -> bool:
     """Return whether a person said that the clock of this event was right."""
     detail = event.detail
     return isinstance(detail, ClockSeen) and detail.confirmed
+
+
+def latest_time(now: str) -> str:
+    """Return the latest time that an event may have and count as of ``now``.
+
+    Events that must count as later than others of their second run ahead by some seconds: whoever asks in
+    that moment would else be told that what was done just now has not been done.
+    """
+    return utc_text((seconds_of(now) or 0) + AHEAD)

@@ -15,7 +15,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.advice import argv
 from archiver.archive.check.proofs import Proofs, as_happened
-from archiver.archive.clock import AHEAD, proof_times
+from archiver.archive.clock import latest_time, proof_times
 from archiver.archive.events import (
     Audited,
     Copied,
@@ -145,7 +145,7 @@ class PlaceHistory:
         self.root = root
         """The archive's address, as advice names it."""
         self.now = now
-        self._bound = utc_before(-AHEAD)
+        self._latest = latest_time(now)
         self._copy_events: list[tuple[str, Event]] = []
         self._proofs: dict[str, Proofs] = {}
         self._older: dict[str, dict[str, str]] = {}
@@ -163,8 +163,7 @@ class PlaceHistory:
             if isinstance(event.detail, Copied | CopyLost):
                 self._copy_events.append((digest, event))
             time = times[digest]
-            # Events that must count as later than others of their second run ahead by some seconds.
-            time = min(time, self.now) if time <= self._bound else time
+            time = min(time, self.now) if time <= self._latest else time
             if time <= self.now or not isinstance(event.detail, ReceiptAccepted):
                 self._receipts.note(digest, event, time)
             self._note(event, time)

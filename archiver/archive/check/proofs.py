@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from archiver.archive.clock import proof_times
+from archiver.archive.clock import latest_time, proof_times
 from archiver.archive.events import Audited, DamageMet, Repaired, Signed
 from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.archive.policy import LEVELS, proves
@@ -126,18 +126,21 @@ class Proofs:
 def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Proofs:
     """Return what the journal's events (id and event, oldest first) prove of the bytes at ``place``.
 
-    One of a time after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
-    looked at for years. What an audit read elsewhere says nothing of the bytes here.
+    One of a time long after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
+    looked at for years. One of a time just after it counts as of ``now``. What an audit read elsewhere says
+    nothing of the bytes here.
     """
     proofs = Proofs()
     listed = list(events)
-    times = proof_times(listed)
+    times, latest = proof_times(listed), latest_time(now)
     for digest, event in as_happened(listed):
+        time = times[digest]
+        time = min(time, now) if time <= latest else time
         match event.detail:
             case Signed() as detail:
-                proofs.add(detail, times[digest], now)
+                proofs.add(detail, time, now)
             case Audited() | DamageMet() | Repaired() as detail if was_at(detail, place):
-                proofs.add(detail, times[digest], now)
+                proofs.add(detail, time, now)
     return proofs
 
 
