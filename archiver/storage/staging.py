@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from archiver.storage.store import Hasher
-
 _log = logging.getLogger(__name__)
 
 TMP: Final = "tmp"
@@ -142,11 +140,8 @@ class LocalStaged:
         # It may also have been discarded already, and the lock be free again.
         return os.fstat(self._handle).st_nlink > 0
 
-    def write(self, *pieces: bytes | bytearray | memoryview, hasher: Hasher | None = None) -> None:
-        """Append ``pieces``; NoSpaceError when the disk is full.
-
-        ``hasher`` takes the same bytes, where they were copied to: there they are in the core's cache.
-        """
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append ``pieces``; NoSpaceError when the disk is full."""
         assert self._handle is not None, "written after publish"
         assert self._direct is not None
         self._durable = False
@@ -154,25 +149,21 @@ class LocalStaged:
         blocks = self._direct.blocks(self._size, sum(map(len, queue)))
         end = self._size + blocks.stop
         try:
-            self._write_cached(_next_bytes(queue, memoryview(bytearray(blocks.start))), hasher)
+            self._write_cached(_next_bytes(queue, memoryview(bytearray(blocks.start))))
             while self._size < end:
                 # Pieces lie anywhere in memory: they are copied to where they are aligned.
                 self._copy = self._copy or mmap.mmap(-1, _COPIED)
                 copy = _next_bytes(queue, memoryview(self._copy)[: min(_COPIED, end - self._size)])
-                if hasher is not None:
-                    hasher.update(copy)
                 written = self._direct.write(self._size, copy)
                 self._size += written
                 self._write_cached(copy[written:])
-            self._write_cached(queue[0] if len(queue) == 1 else b"".join(queue), hasher)
+            self._write_cached(queue[0] if len(queue) == 1 else b"".join(queue))
         except OSError as error:
             raise explain(error, self.path, "it was being written") from error
 
-    def _write_cached(self, data: bytes | memoryview, hasher: Hasher | None = None) -> None:
+    def _write_cached(self, data: bytes | memoryview) -> None:
         assert self._handle is not None
         assert self._early is not None
-        if hasher is not None:
-            hasher.update(data)
         self._early.wrote(len(data))
         view = memoryview(data)
         while view:

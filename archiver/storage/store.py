@@ -31,22 +31,11 @@ def check_name(name: str) -> str:
     return name
 
 
-class Hasher(Protocol):
-    """Makes a digest of bytes that come in order."""
-
-    def update(self, data: bytes | bytearray | memoryview, /) -> object:
-        """Take the next bytes."""
-
-
 class Staged(Protocol):
     """A file being written, invisible until it is published."""
 
-    def write(self, *pieces: bytes | bytearray | memoryview, hasher: Hasher | None = None) -> None:
-        """Append ``pieces``; after an error a part of it may be there, which ``cut`` takes off.
-
-        ``hasher`` takes the same bytes; after an error perhaps a part of them, and perhaps more than
-        was written.
-        """
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append ``pieces``; after an error a part of it may be there, which ``cut`` takes off."""
 
     def cut(self, size: int) -> None:
         """Keep the first ``size`` bytes only; the next ``write`` goes on from there."""

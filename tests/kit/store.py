@@ -12,7 +12,7 @@ from archiver.storage.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from archiver.storage.store import Hasher, Reader, Staged
+    from archiver.storage.store import Reader, Staged
 
 
 def host() -> str:
@@ -154,12 +154,10 @@ class Faulty:
         def spoil(staged: Staged) -> Staged:
             left = after
 
-            def write(
-                *pieces: bytes | bytearray | memoryview, hasher: Hasher | None = None
-            ) -> None:
+            def write(*pieces: bytes | bytearray | memoryview) -> None:
                 nonlocal left
                 data = b"".join(pieces)
-                staged.write(data[: max(0, left)], hasher=hasher)
+                staged.write(data[: max(0, left)])
                 left -= len(data)
                 if left < 0:
                     raise NoSpaceError("No space is left.")

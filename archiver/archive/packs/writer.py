@@ -90,8 +90,10 @@ class PackWriter:
         return writer
 
     def _write(self, *pieces: bytes | memoryview) -> None:
-        self._staged.write(*pieces, hasher=self._hasher)
-        self.size += sum(map(len, pieces))
+        self._staged.write(*pieces)
+        for piece in pieces:
+            self._hasher.update(piece)
+            self.size += len(piece)
 
     @property
     def entries(self) -> tuple[IndexEntry, ...]:

@@ -14,7 +14,7 @@ from archiver.errors import ArchiverError, DamageError, explain_system_error
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from archiver.storage.store import FileStamp, Hasher, Reader, Store
+    from archiver.storage.store import FileStamp, Reader, Store
 
 
 class ScratchFile:
@@ -23,12 +23,10 @@ class ScratchFile:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - abort closes it
 
-    def write(self, *pieces: bytes | bytearray | memoryview, hasher: Hasher | None = None) -> None:
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
         """Append ``pieces``; NoSpaceError when the disk of temporary files is full."""
         try:
             for piece in pieces:
-                if hasher is not None:
-                    hasher.update(piece)
                 self._file.write(piece)
         except OSError as error:
             raise explain_system_error(error, "a repair was tried out") from error
