@@ -89,12 +89,7 @@ def require_free(folder: Path, archive: Archive) -> Path:
         raise UsageError(
             f"{folder} is not empty.", hint="Choose an empty folder: a mount hides what lies in it."
         )
-    if archive.store.folder is not None:
-        own = Path(archive.store.address).resolve()
-        if real.is_relative_to(own):
-            raise UsageError(
-                f"{folder} lies in the archive itself.", hint="Choose a folder outside of it."
-            )
+    archive.require_outside(folder)
     return real
 
 

@@ -9,6 +9,7 @@ from kit.faults import flip
 from kit.journal import raw_event
 
 from archiver.archive.archive import Archive
+from archiver.archive.check import proofs
 from archiver.archive.check.schedule import Budget, Limits
 from archiver.archive.events import TOOL
 from archiver.operations.audit import run
@@ -140,7 +141,8 @@ def test_events_that_say_something_odd_prove_nothing(audit, weights, detail):
 
 
 def test_what_is_too_much_for_one_event_goes_on_in_another(audit, weights, monkeypatch):
-    monkeypatch.setattr(run, "_LISTED", 1)
+    for module in (proofs, run):
+        monkeypatch.setattr(module, "LISTED_MAX", 1)
     assert audit("--level", "files").code == 0
     found = proven(weights, "content") + proven(weights, "files")
     assert all(len(one) <= 1 for one in found)

@@ -30,6 +30,12 @@ _READ: Final[Level] = "content"
 """The level of an audit that finds what a reader met: an object that does not decode to its name."""
 
 
+LISTED_MAX: Final = 10_000
+"""Packs and snapshots that one event lists, which has at most 1 MiB,"""
+_NAMED_MAX: Final = 1_000
+"""and damaged files beside them, whose names are longer."""
+
+
 class Proof(NamedTuple):
     """When (``YYYY-MM-DDTHH:MM:SSZ``) and at which level something was proven."""
 
@@ -142,6 +148,27 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Pr
             case Audited() | DamageMet() | Repaired() as detail if was_at(detail, place):
                 proofs.add(detail, time, now)
     return proofs
+
+
+def audited_parts(audited: Audited) -> Iterator[Audited]:
+    """Yield an audit as it is journalled: what is more than fits into one event goes into further ones.
+
+    What was counted and checked stands in the first. The files that are damaged follow it: what was checked
+    and is not among them counts as whole.
+    """
+    packs, snapshots, files = audited.packs, audited.snapshots, audited.damaged_files
+    while True:
+        room = LISTED_MAX - len(packs[:LISTED_MAX])
+        yield msgspec.structs.replace(
+            audited,
+            packs=packs[:LISTED_MAX],
+            snapshots=snapshots[:room],
+            damaged_files=files[:_NAMED_MAX],
+        )
+        packs, snapshots, files = packs[LISTED_MAX:], snapshots[room:], files[_NAMED_MAX:]
+        if not (packs or snapshots or files):
+            return
+        audited = msgspec.structs.replace(audited, objects=0, checked=(), damaged_packs=())
 
 
 def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:

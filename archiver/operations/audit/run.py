@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.check.heads import split_heads, trusted_heads
+from archiver.archive.check.proofs import LISTED_MAX, audited_parts
 from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.check.schedule import UNLIMITED, Limits
@@ -301,12 +301,8 @@ def _written(report: AuditReport, file: ReportFile, document: Statement) -> Audi
 
 _FLUSH_SECONDS: Final = 300
 """What was proven is journalled at least so often: a power cut costs no more."""
-_LISTED: Final = 10_000
-"""Digests that one event lists: it has at most 1 MiB."""
 _REHASHED: Final = 5_000
 """Packs with two digests each that one event lists."""
-_NAMED: Final = 1_000
-"""Names of files that one event lists beside them."""
 _CHECKED_AGAINST: Final = 256
 """Heads, and keys, that one event lists."""
 
@@ -373,7 +369,7 @@ class Ledger:
             self._damaged += 1
             self._broken.append(result.pack)
         listed = len(self._packs) + len(self._broken)
-        if listed >= _LISTED or time.monotonic() - self._last > _FLUSH_SECONDS:
+        if listed >= LISTED_MAX or time.monotonic() - self._last > _FLUSH_SECONDS:
             self._flush()
 
     def _flush(self) -> None:
@@ -410,34 +406,27 @@ class Ledger:
         """Journal what one audit proved; more than fits into an event goes into further ones."""
         if self._read_only:
             return
-        more_packs, more_snapshots = iter(packs), iter(snapshots)
-        place = settled_place(self._archive).key
-        while True:
-            listed = tuple(islice(more_packs, _LISTED))
-            made = tuple(islice(more_snapshots, _LISTED - len(listed)))
-            last = len(listed) + len(made) < _LISTED and len(self._files) <= _NAMED
-            detail = msgspec.structs.replace(
-                self._terms,
-                level=level,
-                objects=self._objects,
-                checked=self._checked,
-                damaged=damaged,
-                damaged_files=tuple(self._files[:_NAMED]),
-                damaged_packs=tuple(self._broken),
-                packs=listed,
-                place=place,
-                snapshots=made,
+        detail = msgspec.structs.replace(
+            self._terms,
+            level=level,
+            objects=self._objects,
+            checked=self._checked,
+            damaged=damaged,
+            damaged_files=tuple(self._files),
+            damaged_packs=tuple(self._broken),
+            packs=tuple(packs),
+            place=settled_place(self._archive).key,
+            snapshots=tuple(snapshots),
+        )
+        self._objects, self._broken, self._checked, self._files = 0, [], (), []
+        parts = list(audited_parts(detail))
+        if self._ended:
+            heads, keys = self._against
+            parts[-1] = msgspec.structs.replace(
+                parts[-1], complete=self._complete, heads=heads, keys=keys
             )
-            if self._ended and last:
-                heads, keys = self._against
-                detail = msgspec.structs.replace(
-                    detail, complete=self._complete, heads=heads, keys=keys
-                )
-            self._objects, self._broken, self._checked = 0, [], ()
-            self._files = self._files[_NAMED:]
-            self._record(detail)
-            if last:
-                return
+        for part in parts:
+            self._record(part)
 
     def _write_rehashed(self, result: CheckResult) -> None:
         """Journal the SHA-256 of the packs that are whole and of which the journal knows none."""

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from archiver.archive.advice import Advice, asks_for_repair
 from archiver.archive.archive import Archive
-from archiver.archive.check.proofs import proofs_of, readable_events
+from archiver.archive.check.proofs import audited_parts, proofs_of, readable_events
 from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.events import Audited, new_event
@@ -61,9 +61,6 @@ if TYPE_CHECKING:
 
 _LEVEL: Final[Level] = "content"
 """So deeply everything is read."""
-_LISTED: Final = 10_000
-_NAMED: Final = 1_000
-"""Packs, and names beside them, that one event lists."""
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
 
@@ -274,12 +271,12 @@ class _Run:
             _LEVEL,
             checked=check.checked if broken else (),
             damaged=sum(not finding.remark for finding in check.findings),
-            damaged_files=tuple(check.damaged_files[:_NAMED]) if broken else (),
+            damaged_files=tuple(check.damaged_files) if broken else (),
+            packs=tuple(packs),
             place=settled_place(self._archive).key,
             run=secrets.token_hex(8),
         )
-        for at in range(0, len(packs) or 1, _LISTED):
-            part = replace(detail, packs=tuple(packs[at : at + _LISTED]))
+        for part in audited_parts(detail):
             subject = request.repository or "", request.revision or ""
             self._archive.record(new_event(part, *subject))
         return names
