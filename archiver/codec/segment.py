@@ -94,7 +94,7 @@ which costs the other blocks a look; for a packed stream that is too much at any
 _RIVAL_WAYS = (1,)
 """For a first look at codec 0 on weights, which hardly ever wins: more would cost too much."""
 _CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
-    Effort.FAST: {"BF16": (5, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
+    Effort.FAST: {"BF16": (1, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
     Effort.NORMAL: {"BF16": (5, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 5, 2, 4)},
 }
 

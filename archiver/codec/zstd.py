@@ -1,6 +1,6 @@
 """Zstandard frames: the few ways in which a byte stream is coded, and bounded decoding.
 
-``HUFFMAN`` makes zstd a block-adaptive Huffman coder: matches are so long and so rare that only
+``HUFFMAN`` makes zstd a block-adaptive Huffman coder: nearly no byte is looked up, so that only
 literals are left. On the exponents of trained weights it beats every higher level, which pay for
 matches that save nothing. ``STORED`` is for what hardly shrinks: raw blocks, which are written and read
 without zstd, each byte copied once.
@@ -9,6 +9,7 @@ without zstd, each byte copied once.
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from bisect import bisect_right
 from contextlib import closing
@@ -19,12 +20,17 @@ import numpy as np
 import xxhash
 import zstandard
 
+if sys.version_info >= (3, 14):
+    from compression import zstd as stdlib_zstd
+else:
+    from backports import zstd as stdlib_zstd
+
 from archiver.buffers import BLOCK, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from archiver.buffers import Bytes
+    from archiver.buffers import Bytes, Words16, Words32
 
 Piece = bytes | memoryview
 """A stretch of a frame, or all of it."""
@@ -45,6 +51,10 @@ _STREAMED_WINDOW: Final = 4 << 20
 frames that others made are decoded at once, and only one at a time in the whole process."""
 _WINDOW_LOG: Final = 17
 """Of what is coded without matches: the windows of a coder and of a decoder stay in the core's cache."""
+_LITERAL_MODE: Final = 1002
+"""zstd's ZSTD_c_literalCompressionMode, which zstd.h calls experimental. Whatever becomes of it, what is
+made is a frame, and is decoded before it is stored."""
+_ALWAYS: Final = 1
 _TABLE_LOG: Final = 20
 """Of what is coded with matches: at level 9 its tables would take 24 MB, which each sample clears."""
 
@@ -65,6 +75,8 @@ _BLOCK_MIN: Final = 1 << 10
 _BLOCK_HEADER: Final = 3
 _BLOCKS_MAX: Final = 1 << 19
 """Of a frame whose length is sought: a thousand for each block that a manifest of 64 MiB may fill."""
+_FULL_BLOCK: Final = np.frombuffer((_BLOCK_MAX << 3).to_bytes(_BLOCK_HEADER, "little"), np.uint8)
+"""The header of a raw block of the greatest size that is not the last."""
 _CHECKSUM_BYTES: Final = 4
 FRAME_LEAST: Final = len(_MAGIC) + 1 + 1 + _BLOCK_HEADER + _CHECKSUM_BYTES
 """Bytes of a frame that holds nothing."""
@@ -73,50 +85,67 @@ _FETCHED: Final = _HEAD_MAX + _BLOCK_HEADER + _BLOCK_MAX
 """A frame's head and its first block are read at once."""
 
 _whole_frames = threading.RLock()
-_local = threading.local()
 
 
-def _parameters(way: int) -> zstandard.ZstdCompressionParameters:
-    if way != HUFFMAN:
-        level = zstandard.ZstdCompressionParameters.from_level(way)
-        return zstandard.ZstdCompressionParameters.from_level(
-            way,
-            window_log=min(level.window_log, _TABLE_LOG),
-            chain_log=min(level.chain_log, _TABLE_LOG - 1),
-            hash_log=min(level.hash_log, _TABLE_LOG - 1),
+class _Contexts(threading.local):
+    """zstd's: a thread has its own, and each stream that it works on at once has its own."""
+
+    def __init__(self) -> None:
+        self.compressors: dict[tuple[int, int], zstandard.ZstdCompressor] = {}
+        self.literal_coders: dict[int, stdlib_zstd.ZstdCompressor] = {}
+        self.decompressors: dict[int, zstandard.ZstdDecompressor] = {}
+
+
+_own = _Contexts()
+
+
+def _compressor(level: int, stream: int = 0) -> zstandard.ZstdCompressor:
+    made = _own.compressors.get((level, stream))
+    if made is None:
+        default = zstandard.ZstdCompressionParameters.from_level(level)
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level,
+            window_log=min(default.window_log, _TABLE_LOG),
+            chain_log=min(default.chain_log, _TABLE_LOG - 1),
+            hash_log=min(default.hash_log, _TABLE_LOG - 1),
             write_checksum=1,
         )
-    return zstandard.ZstdCompressionParameters(
-        window_log=_WINDOW_LOG,
-        strategy=zstandard.STRATEGY_FAST,
-        hash_log=6,
-        chain_log=6,
-        min_match=7,
-        # The step of the search. Other than 0 it would turn the coding of literals off.
-        target_length=0,
-        write_checksum=1,
-    )
+        made = zstandard.ZstdCompressor(compression_params=parameters)
+        _own.compressors[level, stream] = made
+    return made
 
 
-def _compressor(way: int, stream: int = 0) -> zstandard.ZstdCompressor:
-    # zstandard's contexts must not be shared between threads, nor by two streams.
-    table: dict[tuple[int, int], zstandard.ZstdCompressor] | None
-    table = getattr(_local, "compressors", None)
-    if table is None:
-        table = _local.compressors = {}
-    if (way, stream) not in table:
-        made = zstandard.ZstdCompressor(compression_params=_parameters(way))
-        table[way, stream] = made
-    return table[way, stream]
+def _literal_coder(size: int, stream: int = 0) -> stdlib_zstd.ZstdCompressor:
+    """Return what codes the literals of ``size`` bytes and looks for no matches; it begins a frame."""
+    made = _own.literal_coders.get(stream)
+    if made is None or made.last_mode != made.FLUSH_FRAME:  # or an error has left it within a frame
+        key = stdlib_zstd.CompressionParameter
+        options: dict[int, int] = {
+            key.window_log: _WINDOW_LOG,
+            key.strategy: stdlib_zstd.Strategy.fast,
+            key.hash_log: 6,
+            key.chain_log: 6,
+            key.min_match: 7,
+            key.checksum_flag: 1,
+        }
+        try:
+            # Without the second option, the first would turn the coding of literals off.
+            looks_once_a_block = {key.target_length: _BLOCK_MAX, _LITERAL_MODE: _ALWAYS}
+            made = stdlib_zstd.ZstdCompressor(options=options | looks_once_a_block)
+        except ValueError:
+            # A libzstd that does not know it any more searches, seldom: a tenth of an import slower.
+            made = stdlib_zstd.ZstdCompressor(options=options | {key.target_length: 0})
+        _own.literal_coders[stream] = made
+    made.set_pledged_input_size(size)
+    return made
 
 
 def _decompressor(stream: int) -> zstandard.ZstdDecompressor:
-    table: dict[int, zstandard.ZstdDecompressor] | None = getattr(_local, "decompressors", None)
-    if table is None:
-        table = _local.decompressors = {}
-    if stream not in table:
-        table[stream] = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    return table[stream]
+    made = _own.decompressors.get(stream)
+    if made is None:
+        made = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        _own.decompressors[stream] = made
+    return made
 
 
 def sample(stream: Bytes, pieces: int = SAMPLE_PIECES, multiple: int = 1) -> Bytes:
@@ -163,6 +192,9 @@ def compress(stream: Bytes, way: int) -> Piece:
         coder = RawCoder(len(stream))
         coder.write(stream)
         return coder.pieces()[0]
+    if way == HUFFMAN:
+        literals = _literal_coder(len(stream))
+        return literals.compress(stream.data, literals.FLUSH_FRAME)
     return _compressor(way).compress(stream.data)
 
 
@@ -254,7 +286,11 @@ class Coder:
     """
 
     def __init__(self, way: int, size: int, stream: int) -> None:
-        self._coder = _compressor(way, stream).compressobj(size=size)
+        self._coder: stdlib_zstd.ZstdCompressor | zstandard.ZstdCompressionObj
+        if way == HUFFMAN:
+            self._coder = _literal_coder(size, stream)
+        else:
+            self._coder = _compressor(way, stream).compressobj(size=size)
         self._pieces: list[Piece] = []
 
     def write(self, piece: Bytes) -> None:
@@ -419,6 +455,9 @@ class Content:
         self._stream = stream
         self._buffer = workspace().take(f"frame{stream}", _FETCHED)
         self._window_at, self._window = begin, memoryview(b"")
+        whole = source.open(begin, length, self._buffer) if isinstance(source, InMemory) else None
+        if isinstance(whole, memoryview):
+            self._window = whole
         head = self._bytes(begin, _HEAD_MAX)
         parameters = _parameters_of(head)
         self.size: int = parameters.content_size
@@ -468,6 +507,22 @@ class Content:
             self._decode_into(view[done:])
         self.left -= len(view)
 
+    def widen(self, out: Words16 | Words32) -> None:
+        """Put the next bytes into ``out``, one into each word; raise ValueError if the frame is damaged."""
+        done = 0
+        while done < len(out):
+            count = len(out) - done
+            # Of a raw frame as much as lies together: it needs no copy before this one.
+            blocks = self._full_blocks(count)
+            if blocks is not None:
+                count = blocks.size
+                np.copyto(out[done : done + count].reshape(blocks.shape), blocks)
+            else:
+                if self._raw and (self._block or self._next_block(self.size - self.left)):
+                    count = min(count, len(self._block))
+                np.copyto(out[done : done + count], self.take(count))
+            done += count
+
     def finish(self) -> None:
         """Raise ValueError unless all of the content was taken, and the frame ends where it should."""
         if self.left:
@@ -503,6 +558,29 @@ class Content:
             self._window_at = begin
         at = begin - self._window_at
         return self._window[at : at + size]
+
+    def _full_blocks(self, count: int) -> Bytes | None:
+        """Return the next blocks as rows, ``count`` bytes at most, if they are full, raw and in memory.
+
+        Taken one by one they cost as much in the interpreter as in memory.
+        """
+        if not self._raw or self._block:
+            return None
+        begin, row = self._at - self._window_at, _BLOCK_HEADER + _BLOCK_MAX
+        number = min(min(count, self.left) // _BLOCK_MAX, (len(self._window) - begin) // row)
+        if begin < 0 or number <= 0:
+            return None
+        rows = np.frombuffer(self._window[begin : begin + number * row], np.uint8)
+        rows = rows.reshape(number, row)
+        if not (rows[:, :_BLOCK_HEADER] == _FULL_BLOCK).all():
+            return None
+        content = rows[:, _BLOCK_HEADER:]
+        if self._hash is not None:
+            for block in content:
+                self._hash.update(block.data)
+        self._at += number * row
+        self.left -= content.size
+        return content
 
     def _next_block(self, done: int) -> bool:
         """Take up the next raw block; if it is another kind, decode from here on, and return False.

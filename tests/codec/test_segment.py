@@ -91,6 +91,9 @@ class Kept:
         self.left -= count
         return self.data[begin : begin + count]
 
+    def widen(self, out):
+        out[:] = self.take(len(out))
+
     def fill(self, out):
         out[:] = self.take(len(out))
 
@@ -202,6 +205,18 @@ def test_words_of_an_unaligned_view_are_read_as_well():
 
 
 # The smallest is kept
+
+
+@pytest.mark.parametrize("number", CODECS)
+def test_every_16_bit_word_comes_back(number):
+    words = np.arange(1 << 16, dtype="<u2")
+    low = np.random.default_rng(6).permutation(words)
+    for plain in (words.tobytes(), np.stack([low, words], axis=1).tobytes()):
+        item = encoded_by(number, plain)
+        assert decoded_by_reference(item) == plain
+        out = np.empty(len(plain), np.uint8)
+        decode(item.header, memoryview(b"".join(item.pieces)), out)
+        assert out.tobytes() == plain
 
 
 @pytest.mark.parametrize("effort", Effort)

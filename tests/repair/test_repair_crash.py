@@ -62,7 +62,7 @@ def lost_order(weights, tmp_path):
     """A damaged pack without its index: it becomes another pack, and both snapshots get new seals."""
     pack = own_pack(weights)
     data = pack.read_bytes()
-    weight = data.index(b"\x28\xb5\x2f\xfd", data.index(b'"codec":5'))
+    weight = data.index(b"\x28\xb5\x2f\xfd", data.index(b'"codec":1'))
     wipe(pack, weight + 20, weight + 60)
     wipe(pack, len(data) - 700, len(data))
     return write_folder(tmp_path / "folder", model(10)), (TWO,)

@@ -165,7 +165,7 @@ def test_a_restored_folder_gives_what_it_still_has(run, repair, weights, tmp_pat
 def test_an_object_is_encoded_as_it_was(repair, weights, tmp_path, models, pristine):
     """The archive was made with less effort: the index tells, and the pack is the same again."""
     path = own_pack(weights)
-    frames = path.read_bytes().index(b"\x28\xb5\x2f\xfd", path.read_bytes().index(b'"codec":5'))
+    frames = path.read_bytes().index(b"\x28\xb5\x2f\xfd", path.read_bytes().index(b'"codec":1'))
     wipe(path, frames + 20, frames + 60)
     result = repair("--from", write_folder(tmp_path / "full", models[ONE]))
     assert result.code == 0, result.out
