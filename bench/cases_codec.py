@@ -83,7 +83,7 @@ def run(report: Report, *, small: bool) -> None:
         item = data.get(name)
         data.touch(item)
         large = name == LARGE[small]
-        rounds, sha256 = _rounds(item, repeats=3, large=large)
+        rounds, sha256 = _rounds(item, repeats=7 if large else 3, large=large)
         _tabulate(report, item, rounds, sha256)
         _judge(report, name, rounds, large=large)
 
