@@ -31,7 +31,6 @@ class Workspace:
     def __init__(self) -> None:
         self._buffers: dict[str, Bytes] = {}
         self.first: Words16 = np.empty(BLOCK, np.uint16)
-        self.second: Words16 = np.empty(BLOCK, np.uint16)
         self.byte: Bytes = np.empty(BLOCK, np.uint8)
         self.half: Words16 = np.empty(BLOCK // 2, np.uint16)
         self.wide: Words32 = np.empty(BLOCK // 2, np.uint32)

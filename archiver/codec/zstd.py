@@ -133,7 +133,7 @@ def _literal_coder(size: int, stream: int = 0) -> stdlib_zstd.ZstdCompressor:
             looks_once_a_block = {key.target_length: _BLOCK_MAX, _LITERAL_MODE: _ALWAYS}
             made = stdlib_zstd.ZstdCompressor(options=options | looks_once_a_block)
         except ValueError:
-            # A libzstd that does not know it any more searches, seldom: a tenth of an import slower.
+            # A libzstd that does not know it any more searches, if seldom: a twentieth of an import.
             made = stdlib_zstd.ZstdCompressor(options=options | {key.target_length: 0})
         _own.literal_coders[stream] = made
     made.set_pledged_input_size(size)

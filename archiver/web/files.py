@@ -106,8 +106,11 @@ def _require_match(request: Request, etag: str) -> None:
 
 
 def _ranges(request: Request, size: int, etag: str) -> list[Range] | None:
-    """Return the ranges that are asked for, unless the file is another one than If-Range names."""
-    header = request.headers.get("range")
+    """Return the ranges that are asked for, unless the file is another one than If-Range names.
+
+    Only GET has ranges (RFC 9110, 14.2).
+    """
+    header = request.headers.get("range") if request.method == "GET" else None
     wanted = request.headers.get("if-range")
     if header is None or (wanted is not None and wanted.strip() != etag):
         return None
