@@ -33,7 +33,7 @@ class Browser:
     """One page of a browser: where it is sent, what it asked for, and what its console said."""
 
     def __init__(self, process: subprocess.Popen[bytes], write: int, read: int) -> None:
-        self._process, self._write, self._read = process, write, read
+        self._process, self._into, self._out = process, write, read
         self._buffer = b""
         self._number = 0
         self._events: list[dict[str, Any]] = []
@@ -93,6 +93,17 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self._call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
 
+    def write(self, text: str) -> None:
+        """Put text where the cursor is, as if it was typed."""
+        self._call("Input.insertText", text=text)
+
+    def until(self, condition: str) -> None:
+        """Wait until an expression is true."""
+        self.run(
+            "new Promise(done => { const look = () => "
+            f"({condition}) ? done(true) : setTimeout(look, 20); look(); }})"
+        )
+
     def picture(self, *, whole: bool = False) -> bytes:
         """What the window shows, as a PNG; ``whole``: all of the page."""
         shot = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
@@ -132,7 +143,7 @@ class Browser:
             message["sessionId"] = session
         data = json.dumps(message).encode() + b"\0"
         while data:
-            data = data[os.write(self._write, data) :]
+            data = data[os.write(self._into, data) :]
         while True:
             answer = self._next()
             if answer.get("id") == self._number:
@@ -147,9 +158,9 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         deadline = time.monotonic() + ANSWER_SECONDS
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], deadline - time.monotonic())
+            ready, _, _ = select.select([self._out], [], [], deadline - time.monotonic())
             assert ready, "the browser gives no answer"
-            piece = os.read(self._read, 1 << 20)
+            piece = os.read(self._out, 1 << 20)
             assert piece, "the browser ended"
             self._buffer += piece
         message, _, self._buffer = self._buffer.partition(b"\0")

@@ -167,6 +167,29 @@ def test_without_a_script_the_forms_and_links_do_all(at, look):
     assert rows >= 10
 
 
+def test_what_is_typed_filters_the_list_and_the_address_keeps_it(at, look):
+    names = "[...document.querySelectorAll('#results tbody tr')].map(r => r.querySelector('a').textContent)"
+    look.window(1280, 900)
+    look.go(f"{at}/repositories")
+    whole = look.run(names)
+    wanted = showcase.SMALL.rpartition("/")[2]
+    assert any(wanted not in name for name in whole)
+    look.run("document.querySelector('input[type=search]').focus()")
+    look.write(wanted)
+    look.until(f"location.search.includes({json.dumps(wanted)})")
+    look.until(f"document.querySelectorAll('#results tbody tr').length < {len(whole)}")
+    found = look.run(names)
+    assert found
+    assert all(wanted in name for name in found), found
+    assert look.run("document.activeElement.value") == wanted, "the cursor stays where it was"
+    assert str(len(found)) in look.run("document.querySelector('#count').textContent")
+    # Of all that belongs to a page only the list was asked for, and what was typed makes the same page.
+    assert next(address for address in look.asked() if "q=" in address).startswith(at)
+    look.go(look.run("location.href"))
+    assert look.run(names) == found
+    assert look.complaints() == []
+
+
 def test_the_keyboard_gets_everywhere_and_sees_where_it_is(at, look):
     look.window(1280, 900)
     look.go(f"{at}/fixity")
