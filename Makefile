@@ -100,11 +100,15 @@ LATIN := /usr/share/i18n/charmaps/ISO-8859-1.gz
 $(LATIN):
 	$(call INSTALL,locales)
 
+# Make deletes what it was making when it is interrupted; of these apt would go on believing that they are there.
+PROGRAMS := /usr/bin/curl /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
+	/usr/sbin/mkfs.exfat /usr/sbin/mount.exfat-fuse $(LATIN)
+.PRECIOUS: $(PROGRAMS) /usr/bin/node
+
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones. Files go in the order of tests/conftest.py, longest first: by
 # itself xdist sends those with the fewest tests last, and these take the longest.
-test: $(STAMP) $(READER) $(AXE) check | $(REGISTRY) $(NGINX) /usr/bin/curl /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze \
-	/usr/sbin/mkfs.exfat /usr/sbin/mount.exfat-fuse $(LATIN)
+test: $(STAMP) $(READER) $(AXE) check | $(REGISTRY) $(NGINX) $(PROGRAMS)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
