@@ -562,7 +562,7 @@ class Content:
     def _full_blocks(self, count: int) -> Bytes | None:
         """Return the next blocks as rows, ``count`` bytes at most, if they are full, raw and in memory.
 
-        Taken one by one they cost as much in the interpreter as in memory.
+        Taken one by one they are half of the calls that the interpreter makes for a proof.
         """
         if not self._raw or self._block:
             return None
